@@ -1,0 +1,1 @@
+"""How good are the samples? Features, image metrics and two-sample tests."""

@@ -1,0 +1,1 @@
+"""The `gebm` command, recipes and the demo."""

@@ -1,0 +1,1 @@
+"""Transition kernels on the latent space of a trained model, and their farm."""

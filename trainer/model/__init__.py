@@ -1,0 +1,1 @@
+"""The generalized energy-based model, in plain PyTorch."""
