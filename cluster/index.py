@@ -1,0 +1,166 @@
+"""The index of a shard set, `index.json`: what is in it, where each sample begins, and that all of it is sound.
+
+The index is the commit point of a shard set: shards are written first, and a directory without an index is
+not a shard set yet.
+"""
+
+import hashlib
+from collections.abc import Callable
+from fnmatch import fnmatch
+
+from pydantic import ValidationError
+
+from gebm.cluster import storage
+from gebm.cluster.errors import InputError
+from gebm.cluster.settings import StrictModel
+from gebm.cluster.shards import ShardRecord, decompress, parse_tar, sample_image, sample_label
+
+INDEX_NAME = "index.json"
+FORMAT_VERSION = 1
+SHARD_ENDINGS = (".tar", ".tar.gz", ".tgz")
+
+
+class ShardIndex(StrictModel):
+    """What a shard set holds. Sample order is shard order, then the order inside each shard."""
+
+    format_version: int = FORMAT_VERSION
+    image_shape: tuple[int, int, int]
+    """(channels, height, width), the same for every image."""
+    labels: bool
+    """Whether samples have class numbers: all of them or none."""
+    classes: int | None
+    """Number of classes (largest class number plus one), None without labels."""
+    total: int
+    """Samples in all shards."""
+    shards: tuple[ShardRecord, ...]
+
+
+def build_index(
+    url: str, pattern: str = "*.tar*", progress: Callable[[int, int], None] | None = None
+) -> ShardIndex:
+    """Read every sample of every shard at `url` whose name matches `pattern`, and return their index.
+
+    Every image is decoded. `progress(done, total)` is called after each shard. One shard at a time is held in
+    memory. Raises InputError naming shard and key for an empty, truncated or corrupt shard, a corrupt image,
+    an image of another size or number of channels than the first, a bad label, labels on only some samples.
+    """
+    names = [
+        name
+        for name in storage.list_sizes(url)
+        if name.endswith(SHARD_ENDINGS) and not name.startswith(".") and fnmatch(name, pattern)
+    ]
+    if not names:
+        raise InputError(f"{url} holds no shard (.tar or .tar.gz) that matches {pattern!r}; check the path")
+    shape: tuple[int, int, int] | None = None
+    labelled: bool | None = None
+    classes = 0
+    records = []
+    for done, name in enumerate(names, 1):
+        source = storage.join(url, name)
+        record, shape, labelled, largest = _scan_shard(source, shape, labelled)
+        records.append(record)
+        classes = max(classes, largest + 1)
+        if progress is not None:
+            progress(done, len(names))
+    assert shape is not None  # _scan_shard refuses a shard without samples
+    return make_index(records, shape, classes if labelled else None)
+
+
+def make_index(
+    records: list[ShardRecord], image_shape: tuple[int, int, int], classes: int | None
+) -> ShardIndex:
+    """Return the index of shards that were just written, without reading them again."""
+    return ShardIndex(
+        image_shape=image_shape,
+        labels=classes is not None,
+        classes=classes,
+        total=sum(record.count for record in records),
+        shards=tuple(records),
+    )
+
+
+def write_index(url: str, index: ShardIndex) -> None:
+    """Publish the index of the shard set at `url`: from now on it exists."""
+    # Compact: a set of a million samples has a million offsets.
+    storage.write_bytes_atomic(storage.join(url, INDEX_NAME), index.model_dump_json().encode() + b"\n")
+
+
+def load_index(url: str) -> ShardIndex:
+    """Return the index of the shard set at `url`, its shards found to be there with the recorded size.
+
+    Raises InputError when there is no index or it is not readable, and naming each shard that is missing or
+    has another size.
+    """
+    location = storage.join(url, INDEX_NAME)
+    try:
+        index = ShardIndex.model_validate_json(storage.read_bytes(location))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{url} has no {INDEX_NAME}; run `gebm data index {url}`") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InputError(
+            f"{location} is not a readable index ({field}: {first['msg']}); run `gebm data index {url}`"
+        ) from error
+    if index.format_version != FORMAT_VERSION:
+        raise InputError(
+            f"{location} has format_version {index.format_version}, this gebm reads {FORMAT_VERSION}; "
+            f"run `gebm data index {url}`"
+        )
+    sizes = storage.list_sizes(url)
+    for record in index.shards:
+        source = storage.join(url, record.name)
+        if record.name not in sizes:
+            raise InputError(f"shard {source} is missing; put it back or run `gebm data index {url}`")
+        if sizes[record.name] != record.bytes:
+            raise InputError(
+                f"shard {source} has {sizes[record.name]:,} bytes where its index says {record.bytes:,}; "
+                f"fetch it again, or run `gebm data index {url}` if it was changed on purpose"
+            )
+    return index
+
+
+def index_digest(index: ShardIndex) -> str:
+    """Return the hexadecimal SHA-256 of a set's contents, whatever its shards are called."""
+    return hashlib.sha256("\n".join(record.sha256 for record in index.shards).encode()).hexdigest()
+
+
+def _scan_shard(
+    source: str, shape: tuple[int, int, int] | None, labelled: bool | None
+) -> tuple[ShardRecord, tuple[int, int, int], bool, int]:
+    """Check one shard against the shape and labelling of those before; return its record and largest label."""
+    data = storage.read_bytes(source)
+    offsets = []
+    largest = -1
+    for sample in parse_tar(decompress(data, source=source), source=source):
+        image_shape = sample_image(sample, source=source).shape
+        label = sample_label(sample, source=source)
+        if shape is None:
+            shape, labelled = image_shape, label is not None
+        if image_shape != shape:
+            raise InputError(
+                f"shard {source}: sample {sample.key!r} has an image of {_spell(image_shape)} where the "
+                f"first of the set has {_spell(shape)}; resize or remove it"
+            )
+        if (label is not None) != labelled:
+            raise InputError(
+                f"shard {source}: sample {sample.key!r} has {'a' if labelled is False else 'no'} label, "
+                "unlike the samples before it; give every sample a .cls or none"
+            )
+        offsets.append(sample.offset)
+        largest = max(largest, -1 if label is None else label)
+    if shape is None or labelled is None or not offsets:
+        raise InputError(f"shard {source} holds no samples; remove or write it again")
+    record = ShardRecord(
+        name=source.rsplit("/", 1)[-1],
+        count=len(offsets),
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        offsets=tuple(offsets),
+    )
+    return record, shape, labelled, largest
+
+
+def _spell(shape: tuple[int, int, int]) -> str:
+    channels, height, width = shape
+    return f"{height}x{width} pixels and {channels} channel{'s' if channels > 1 else ''}"

@@ -1,0 +1,151 @@
+"""Images out of an indexed shard set, in index order, as arrays."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from gebm.cluster import storage
+from gebm.cluster.errors import InputError
+from gebm.cluster.index import load_index
+from gebm.cluster.shards import (
+    END_OF_ARCHIVE,
+    Sample,
+    ShardRecord,
+    decompress,
+    parse_tar,
+    sample_image,
+    sample_label,
+)
+
+
+class ImageBatch(NamedTuple):
+    """Decoded samples."""
+
+    images: np.ndarray
+    """uint8 (n, channels, height, width)"""
+    labels: np.ndarray | None
+    """int64 (n,), None for a set without labels"""
+    keys: list[str]
+
+
+def read_shard(url: str, record: ShardRecord, start: int = 0, stop: int | None = None) -> ImageBatch:
+    """Return samples [start, stop) of one shard of the set at `url`; to its end when `stop` is None.
+
+    Of a plain .tar only those bytes are read; a .tar.gz has to be decompressed from its beginning.
+    Raises InputError when the shard is not what its record says.
+    """
+    stop = record.count if stop is None else stop
+    if not 0 <= start < stop <= record.count:
+        raise ValueError(f"samples {start} to {stop} of {record.name}, which has {record.count}")
+    source = storage.join(url, record.name)
+    return decode_samples(_read_samples(source, record, start, stop), source=source)
+
+
+def iterate_batches(
+    url: str, batch_size: int, start: int = 0, stop: int | None = None
+) -> Iterator[ImageBatch]:
+    """Yield samples [start, stop) of the whole set in index order, `batch_size` at a time, the last shorter.
+
+    Samples are numbered through all shards. One shard's encoded bytes are in memory at a time.
+    """
+    index = load_index(url)
+    stop = index.total if stop is None else min(stop, index.total)
+    waiting: list[ImageBatch] = []
+    first = 0
+    for record in index.shards:
+        low, high = max(0, start - first), min(record.count, stop - first)
+        first += record.count
+        if low >= high:
+            continue
+        source = storage.join(url, record.name)
+        samples = _read_samples(source, record, low, high)
+        while low < high:
+            missing = batch_size - sum(len(piece.keys) for piece in waiting)
+            take = min(missing, high - low)
+            waiting.append(decode_samples((next(samples) for _ in range(take)), source=source))
+            low += take
+            if take == missing:
+                yield concatenate(waiting)
+                waiting = []
+        next(samples, None)  # lets the iterator look whether the shard really ends here
+    if waiting:
+        yield concatenate(waiting)
+
+
+def read_all(url: str, limit: int | None = None) -> ImageBatch:
+    """Return the first `limit` samples of a set, or all of them: for sets that fit in memory."""
+    total = load_index(url).total
+    return next(iterate_batches(url, total if limit is None else min(limit, total)))
+
+
+def shard_tar(url: str, record: ShardRecord) -> bytes:
+    """Return the whole uncompressed tar of one shard. Raises InputError."""
+    source = storage.join(url, record.name)
+    try:
+        return decompress(storage.read_bytes(source), source=source)
+    except FileNotFoundError as error:
+        raise InputError(f"shard {source} is missing; put it back") from error
+
+
+def decode_samples(samples: Iterable[Sample], *, source: str) -> ImageBatch:
+    """Decode samples of one shard into arrays. Raises InputError naming shard and key."""
+    images: list[np.ndarray] = []
+    labels: list[int | None] = []
+    keys: list[str] = []
+    for sample in samples:
+        image = sample_image(sample, source=source)
+        if images and image.shape != images[0].shape:
+            raise InputError(
+                f"shard {source}: sample {sample.key!r} has an image of shape {image.shape}, "
+                f"unlike {images[0].shape} of those before it; index the set again"
+            )
+        images.append(image)
+        labels.append(sample_label(sample, source=source))
+        keys.append(sample.key)
+    known = [label for label in labels if label is not None]
+    if len(known) not in (0, len(labels)):
+        raise InputError(f"shard {source}: only some samples have a label; index the set again")
+    return ImageBatch(np.stack(images), np.array(known, dtype=np.int64) if known else None, keys)
+
+
+def concatenate(batches: list[ImageBatch]) -> ImageBatch:
+    """Join batches of one set, in order."""
+    if len(batches) == 1:
+        return batches[0]
+    labels = [batch.labels for batch in batches if batch.labels is not None]
+    return ImageBatch(
+        np.concatenate([batch.images for batch in batches]),
+        np.concatenate(labels) if labels else None,
+        [key for batch in batches for key in batch.keys],
+    )
+
+
+def cut_tar(tar: bytes, record: ShardRecord, start: int, stop: int) -> bytes:
+    """Return samples [start, stop) of an uncompressed tar as a tar of their own."""
+    end = record.offsets[stop] if stop < record.count else len(tar)
+    return tar[record.offsets[start] : end] + END_OF_ARCHIVE
+
+
+def _read_samples(source: str, record: ShardRecord, start: int, stop: int) -> Iterator[Sample]:
+    """Yield samples [start, stop) of a shard. Raises InputError when there are fewer or more."""
+    try:
+        if record.name.endswith(".tar"):
+            end = record.offsets[stop] if stop < record.count else None
+            data = storage.read_range(source, record.offsets[start], end) + END_OF_ARCHIVE
+        else:
+            tar = decompress(storage.read_bytes(source), source=source)
+            data = cut_tar(tar, record, start, stop)
+    except FileNotFoundError as error:
+        raise InputError(f"shard {source} is missing; put it back") from error
+    found = 0
+    for sample in parse_tar(data, source=source):
+        found += 1
+        if found > stop - start:
+            break
+        yield sample
+    if found != stop - start:
+        raise InputError(
+            f"shard {source} does not hold the {record.count} samples that its index names; "
+            "fetch it again or index the set again"
+        )

@@ -1,0 +1,234 @@
+"""WebDataset shards: a tar whose members `KEY.EXTENSION` belong to one sample as long as KEY stays the same.
+
+Written so that the same samples give the same bytes everywhere; read strictly, because a shard that was cut
+short must be an error that names itself and not a data set that is a little smaller.
+"""
+
+import gzip
+import hashlib
+import io
+import re
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from gebm.cluster import storage
+from gebm.cluster.errors import InputError
+from gebm.cluster.settings import StrictModel
+
+IMAGE_FIELDS = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm")
+LABEL_FIELD = "cls"
+END_OF_ARCHIVE = bytes(2 * tarfile.BLOCKSIZE)
+
+_MEMBER = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # WebDataset: the key ends at the name's first dot
+
+
+class ShardRecord(StrictModel):
+    """What an index knows of one shard."""
+
+    name: str
+    count: int
+    """Samples in it."""
+    bytes: int
+    """Size of the file as stored (compressed, for a .tar.gz)."""
+    sha256: str
+    """Of the file as stored."""
+    offsets: tuple[int, ...]
+    """Where each sample's first header begins in the *uncompressed* tar, in bytes."""
+
+
+class Sample(NamedTuple):
+    """One sample as stored: undecoded."""
+
+    key: str
+    fields: dict[str, bytes]
+    offset: int
+    """Where its first header begins in the bytes that were parsed."""
+
+
+def write_shard(url: str, samples: Iterable[Mapping[str, str | bytes]]) -> ShardRecord:
+    """Write samples `{"__key__": str, "png": bytes, "cls": b"7", ...}` as one shard, whole or not at all.
+
+    The bytes depend on the samples alone: times, owners and modes are fixed, fields sorted. A name that ends
+    in `.gz` is compressed. The shard is built in memory, so keep it to what a machine holds.
+    Raises ValueError for a key that WebDataset would read as another, or that comes twice.
+    """
+    buffer = io.BytesIO()
+    offsets: list[int] = []
+    keys: set[str] = set()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for sample in samples:
+            key = str(sample["__key__"])
+            if key in keys or not _MEMBER.match(f"{key}.x") or "." in key.rsplit("/", 1)[-1]:
+                raise ValueError(f"sample key {key!r} is empty, holds a dot, or comes twice in {url}")
+            keys.add(key)
+            offsets.append(archive.offset)  # type: ignore[attr-defined]
+            for field in sorted(set(sample) - {"__key__"}):
+                data = sample[field]
+                if not isinstance(data, bytes):
+                    raise ValueError(f"field {field!r} of sample {key!r} is {type(data).__name__}, not bytes")
+                member = tarfile.TarInfo(f"{key}.{field}")
+                member.size, member.mode, member.mtime = len(data), 0o444, 0
+                archive.addfile(member, io.BytesIO(data))
+    data = buffer.getvalue()
+    if url.endswith((".gz", ".tgz")):
+        compressed = io.BytesIO()
+        with gzip.GzipFile(filename="", mode="wb", fileobj=compressed, mtime=0) as file:
+            file.write(data)
+        data = compressed.getvalue()
+    storage.write_bytes_atomic(url, data)
+    return ShardRecord(
+        name=url.rstrip("/").rsplit("/", 1)[-1],
+        count=len(offsets),
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        offsets=tuple(offsets),
+    )
+
+
+def decompress(data: bytes, *, source: str) -> bytes:
+    """Return the tar inside the bytes of a .tar or .tar.gz file.
+
+    Raises InputError naming `source` when the compressed stream is cut short or corrupt.
+    """
+    if not source.endswith((".gz", ".tgz")):
+        return data
+    try:
+        return gzip.decompress(data)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        what = "is truncated" if isinstance(error, EOFError) or not data else "is not a sound gzip file"
+        raise InputError(f"shard {source} {what} ({error}); fetch or write it again") from error
+
+
+def parse_tar(data: bytes, *, source: str) -> Iterator[Sample]:
+    """Yield the samples of an uncompressed tar, in order, undecoded.
+
+    Raises InputError naming `source` and the last good key when the archive is empty, corrupt, or ends
+    without its end-of-archive mark, which is how a shard that was cut short shows.
+    """
+    if not data:
+        raise InputError(f"shard {source} is empty (0 bytes); fetch or write it again")
+    key, fields, begin = "", dict[str, bytes](), 0
+    archive = _open_tar(data, source)
+    while True:
+        member = _next_member(archive, source, key)
+        if member is None:
+            break
+        match = _MEMBER.match(member.name)
+        if not member.isfile() or match is None or _is_metadata(member.name):
+            continue
+        if member.offset_data + member.size > len(data):
+            raise _truncated(source, match[1])
+        if match[1] != key:
+            if fields:
+                yield Sample(key, fields, begin)
+            key, fields, begin = match[1], {}, member.offset
+        field = match[2].lower()
+        if field in fields:
+            raise InputError(f"shard {source}: sample {key!r} has the field {field!r} twice; write it again")
+        fields[field] = data[member.offset_data : member.offset_data + member.size]
+    # tarfile takes any bad header after the first for the end of the archive: look at what is really there.
+    mark = data[archive.offset : archive.offset + tarfile.BLOCKSIZE]  # type: ignore[attr-defined]
+    if len(mark) < tarfile.BLOCKSIZE:
+        raise _truncated(source, key)
+    if any(mark):
+        raise InputError(
+            f"shard {source} is corrupt after sample {key!r} (bad header); fetch or write it again"
+        )
+    if fields:
+        yield Sample(key, fields, begin)
+
+
+def sample_image(sample: Sample, *, source: str) -> np.ndarray:
+    """Decode the one image of a sample: uint8 (channels, height, width). Raises InputError."""
+    names = [field for field in sample.fields if field.rsplit(".", 1)[-1] in IMAGE_FIELDS]
+    if len(names) != 1:
+        raise InputError(
+            f"shard {source}: sample {sample.key!r} has {len(names)} images among its fields "
+            f"{sorted(sample.fields)}; exactly one of {', '.join(IMAGE_FIELDS)} is needed"
+        )
+    return decode_image(sample.fields[names[0]], source=f"shard {source}: sample {sample.key!r}")
+
+
+def sample_label(sample: Sample, *, source: str) -> int | None:
+    """Return the class number of a sample, or None when it has none. Raises InputError."""
+    text = sample.fields.get(LABEL_FIELD)
+    if text is None:
+        return None
+    if not text.strip().isdigit():
+        raise InputError(
+            f"shard {source}: sample {sample.key!r} has the label {text[:40]!r}; "
+            f"its field {LABEL_FIELD!r} must be a class number 0, 1, 2, ..."
+        )
+    return int(text)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Return the PNG of a uint8 image, (height, width), (height, width, 1) or (height, width, 3)."""
+    if image.dtype != np.uint8:
+        raise ValueError(f"an image must be uint8, not {image.dtype}")
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def decode_image(data: bytes, *, source: str) -> np.ndarray:
+    """Return an encoded image as uint8 (channels, height, width), one channel for grey, else three.
+
+    Bilevel and 16-bit grey become 8-bit grey, palettes and other colour spaces RGB; alpha is dropped.
+    Raises InputError that begins with `source` when it is corrupt, cut short or of a kind without a plain
+    8-bit reading (32-bit integers, floats).
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            if image.mode in ("L", "1", "LA", "La"):
+                pixels = np.asarray(image if image.mode == "L" else image.convert("L"))
+            elif image.mode.startswith("I;16"):
+                pixels = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+            elif image.mode in ("I", "F"):
+                raise InputError(f"{source} is an image of mode {image.mode}; convert it to 8 bits a channel")
+            else:
+                pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's plugins raise a dozen kinds on bad bytes, struct.error among them
+        raise InputError(f"{source} holds a corrupt image ({error}); replace or remove it") from error
+    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _open_tar(data: bytes, source: str) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=io.BytesIO(data), mode="r:")
+    except (tarfile.TarError, ValueError, EOFError) as error:
+        if not any(data[: tarfile.BLOCKSIZE]):
+            raise InputError(f"shard {source} holds no samples; write it again") from error
+        raise InputError(f"shard {source} is not a tar archive ({error}); fetch or write it again") from error
+
+
+def _next_member(archive: tarfile.TarFile, source: str, key: str) -> tarfile.TarInfo | None:
+    try:
+        member = archive.next()
+    except tarfile.ReadError as error:
+        raise _truncated(source, key) from error
+    except (tarfile.TarError, ValueError, EOFError) as error:
+        raise InputError(
+            f"shard {source} is corrupt after sample {key!r} ({error}); write it again"
+        ) from error
+    archive.members.clear()  # type: ignore[attr-defined]  # it would keep every header of a large shard
+    return member
+
+
+def _is_metadata(name: str) -> bool:
+    base = name.rsplit("/", 1)[-1]
+    return base.startswith("__") and base.endswith("__")
+
+
+def _truncated(source: str, key: str) -> InputError:
+    return InputError(f"shard {source} is truncated at sample {key!r}; fetch or write it again")
