@@ -1,5 +1,6 @@
 """Joining a Ray cluster, or starting one on this machine for as long as it is needed."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def connection(address: str | None, *, cpus: int | None = None, quiet: bool = Tr
     # Ray's coming default, chosen now: without it every actor without a GPU prints a warning.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = address or os.environ.get("RAY_ADDRESS")
-    messages = {"log_to_driver": not quiet, "logging_level": "ERROR" if quiet else "INFO"}
+    level = logging.ERROR if quiet else logging.INFO
     if address is None or address == "local":
         # "local" and not None: None would join whatever cluster someone has started on this machine.
         ray.init(
@@ -37,11 +38,12 @@ def connection(address: str | None, *, cpus: int | None = None, quiet: bool = Tr
             num_cpus=cpus,
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
-            **messages,
+            log_to_driver=not quiet,
+            logging_level=level,
         )
     else:
         try:
-            ray.init(address=address, **messages)
+            ray.init(address=address, log_to_driver=not quiet, logging_level=level)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(f"no Ray cluster answers at {address} ({error}); check --address") from error
     try:

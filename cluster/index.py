@@ -1,4 +1,4 @@
-"""The index of a shard set, `index.json`: what is in it, where each sample begins, and that all of it is sound.
+"""The index of a shard set, `index.json`: what is in it, where each sample begins, and that all is sound.
 
 The index is the commit point of a shard set: shards are written first, and a directory without an index is
 not a shard set yet.
@@ -128,7 +128,7 @@ def index_digest(index: ShardIndex) -> str:
 def _scan_shard(
     source: str, shape: tuple[int, int, int] | None, labelled: bool | None
 ) -> tuple[ShardRecord, tuple[int, int, int], bool, int]:
-    """Check one shard against the shape and labelling of those before; return its record and largest label."""
+    """Check a shard against the shape and labelling of those before; return its record and largest label."""
     data = storage.read_bytes(source)
     offsets = []
     largest = -1

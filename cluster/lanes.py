@@ -2,9 +2,9 @@
 
 The epoch's permuted shards, laid end to end, are cut into V lanes of equal sample ranges: lane v of N samples
 is [v N // V, (v + 1) N // V). Each lane is an endless stream that goes through its range once an epoch, its
-order shuffled inside seeded windows. Every global batch of B samples takes B / V from each lane: row r belongs
-to lane r // (B / V). Rank k of W owns lanes k, k + W, ... So the position in the stream is one integer, the
-step; nothing is dropped, no rank waits for another, and uneven shards do not matter.
+order shuffled inside seeded windows. Every global batch of B samples takes B / V from each lane: row r
+belongs to lane r // (B / V). Rank k of W owns lanes k, k + W, ... So the position in the stream is one
+integer, the step; nothing is dropped, no rank waits for another, and uneven shards do not matter.
 """
 
 import bisect
@@ -85,10 +85,11 @@ class LaneOrder:
 class LaneReader:
     """One rank's part of the global batches of a shard set, at random access by step.
 
-    `rows`, int64 (n,), are the rows of the global batch that this rank holds, in the order of its own batches,
-    so that `z_global[rows]` are the latents that go with them. Decoded blocks are kept, the least recently used
-    dropped beyond `cache_bytes` (or what the open windows need, if that is more). A set that fits is read once.
-    For a larger set use plain .tar shards: a .tar.gz is decompressed from its beginning each time.
+    `rows`, int64 (n,), are the rows of the global batch that this rank holds, in the order of its own
+    batches, so that `z_global[rows]` are the latents that go with them. Decoded blocks are kept, the least
+    recently used dropped beyond `cache_bytes` (or what the open windows need, if that is more). A set that
+    fits is read once. For a larger one use plain .tar shards: a .tar.gz is decompressed from its beginning
+    each time.
 
     Raises InputError when `batch_size`, `lanes` and `world` do not divide: `lanes` is lowered to
     gcd(lanes, batch_size), and then must be a multiple of `world`, so that ranks hold equally many rows.
@@ -218,7 +219,7 @@ def _size(value: ImageBatch | bytes) -> int:
 
 
 def _permutation(seed: int, size: int) -> np.ndarray:
-    """Return a permutation that is the same for every version of numpy: only raw bit streams are fixed there."""
+    """Return a permutation, the same for every version of numpy: there only raw bit streams are fixed."""
     return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")
 
 

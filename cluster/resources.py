@@ -53,7 +53,8 @@ def plan_workers(
         if workers * gpus_per_worker > gpus + 1e-9:
             raise InputError(
                 f"{workers} workers with {gpus_per_worker:g} GPUs each need "
-                f"{workers * gpus_per_worker:g} GPUs, the cluster has {gpus}; lower workers or gpus_per_worker"
+                f"{workers * gpus_per_worker:g} GPUs, the cluster has {gpus}; "
+                "lower workers or gpus_per_worker"
             )
     else:
         workers = workers or max(1, min(DEFAULT_CPU_WORKERS, int(count_cpus() / cpus_per_worker)))

@@ -111,7 +111,7 @@ def write_json_atomic(url: str, value: Any) -> None:
 
 
 def list_names(url: str) -> list[str]:
-    """Return the names of all that stands directly in a directory, sorted; empty when there is no directory."""
+    """Return the names of all that stands directly in a directory, sorted; [] when there is no directory."""
     return sorted(_entries(url))
 
 
@@ -131,6 +131,12 @@ def remove(url: str) -> None:
         filesystem.rm(path, recursive=True)
     except FileNotFoundError:
         return
+
+
+def size(url: str) -> int:
+    """Return the size of a file in bytes. Raises FileNotFoundError."""
+    filesystem, path = _open_filesystem(url)
+    return int(filesystem.size(path) or 0)
 
 
 def make_directory(url: str) -> None:
