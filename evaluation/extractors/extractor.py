@@ -1,0 +1,113 @@
+"""From settings to a function that turns images into features."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from gebm.cluster.errors import InputError
+from gebm.evaluation.extractors import efficientnet_lite
+from gebm.evaluation.extractors.settings import ExtractorSettings
+from gebm.evaluation.extractors.weights import state_digest
+
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase  # isort: skip
+from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor  # isort: skip
+
+if efficientnet_lite.NAME not in FEATURE_EXTRACTORS_REGISTRY:
+    register_feature_extractor(efficientnet_lite.NAME, efficientnet_lite.EfficientNetLite0)
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Turns uint8 images into features. Frozen network, evaluation mode, no gradients.
+
+    Attributes:
+        network: the torch-fidelity extractor with the one layer wanted.
+        dimension: length of a feature vector.
+        device: where the network runs.
+        description: what the features depend on, as JSON-able values: `name`, `layer`, `input_size` (pixels),
+            `weights` (SHA-256 of the weights), `dimension`.
+    """
+
+    network: FeatureExtractorBase = field(repr=False)
+    dimension: int
+    device: torch.device
+    description: dict[str, str | int | None]
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Features `(n, dimension)`, float32 on the CPU, of uint8 images `(n, 1 or 3, height, width)`.
+
+        A grey image is repeated to RGB.
+        """
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
+            shape = tuple(images.shape)
+            raise InputError(
+                f"feature extractor {self.description['name']}: images must be uint8 (n, 1 or 3, height, width), "
+                f"got {images.dtype} {shape}"
+            )
+        if len(images) == 0:
+            return torch.zeros(0, self.dimension)
+        with torch.inference_mode():
+            (features,) = self.network(images.to(self.device).expand(-1, 3, -1, -1))
+        return features.to("cpu", torch.float32)
+
+
+def make_extractor(settings: ExtractorSettings, device: str = "cpu") -> Extractor:
+    """Build the extractor that `settings` name and load its weights.
+
+    Raises:
+        InputError: unknown name or layer, an input size that the extractor cannot take, absent or wrong weights.
+    """
+    if settings.name not in FEATURE_EXTRACTORS_REGISTRY:
+        known = ", ".join(sorted(FEATURE_EXTRACTORS_REGISTRY))
+        raise InputError(f"extractor.name: no feature extractor {settings.name!r}; there are {known}")
+    make_network = FEATURE_EXTRACTORS_REGISTRY[settings.name]
+    layers = make_network.get_provided_features_list()
+    if settings.layer not in layers:
+        raise InputError(
+            f"extractor.layer: {settings.name} has no {settings.layer!r}; it has {', '.join(layers)}"
+        )
+    if settings.weights is not None and not Path(settings.weights).is_file():
+        raise InputError(f"extractor.weights: no file {settings.weights}")
+    options: dict[str, str | int | bool | None] = {
+        "feature_extractor_weights_path": settings.weights,
+        "verbose": False,
+    }
+    if settings.name == efficientnet_lite.NAME:
+        options["feature_extractor_input_size"] = settings.input_size
+    elif settings.input_size is not None:
+        raise InputError(f"extractor.input_size: {settings.name} has a fixed input size; leave it out")
+    network = _load(make_network, settings, options)
+    network.requires_grad_(False).eval()
+    network.to(device)
+    dimension = _dimension(network, torch.device(device))
+    description: dict[str, str | int | None] = {
+        "name": settings.name,
+        "layer": settings.layer,
+        "input_size": getattr(network, "input_size", getattr(network, "INPUT_IMAGE_SIZE", None)),
+        "weights": getattr(network, "weights_digest", None) or state_digest(network.state_dict()),
+        "dimension": dimension,
+    }
+    return Extractor(network, dimension, torch.device(device), description)
+
+
+def _load(make_network: type, settings: ExtractorSettings, options: dict) -> FeatureExtractorBase:
+    try:
+        return make_network(settings.name, [settings.layer], **options)
+    except OSError as error:  # URLError is one: torch-fidelity downloads what it does not find
+        raise InputError(
+            f"extractor {settings.name}: its weights are not at hand and could not be downloaded ({error}); download "
+            f"them where there is a network, into {torch.hub.get_dir()}/checkpoints, or give a path as "
+            f"extractor.weights"
+        ) from error
+    except (RuntimeError, KeyError, ValueError, EOFError) as error:
+        source = settings.weights or "the stored weights"
+        raise InputError(
+            f"extractor.weights: {source} cannot be loaded into {settings.name}: {error}"
+        ) from error
+
+
+def _dimension(network: FeatureExtractorBase, device: torch.device) -> int:
+    with torch.inference_mode():
+        (features,) = network(torch.zeros(1, 3, 32, 32, dtype=torch.uint8, device=device))
+    return features.shape[1]
