@@ -1,0 +1,126 @@
+"""Running many chains side by side, and drawing samples from a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gebm.cluster.randomness import derive_seed
+from gebm.sampler.algorithm import Algorithm
+from gebm.sampler.potential import check_frozen, latent_energy
+from gebm.sampler.samplers import build_sampler
+from gebm.sampler.settings import SamplerSettings
+from gebm.trainer.model import GEBM
+
+
+class ChainResult(NamedTuple):
+    """Where the chains are and how they came there.
+
+    state: of the kernel; go on from it with `run_chain`. position: `(chains, p)`, its latents.
+    recorded_steps: transitions done at each record: 0, every multiple of `record_every`, and the last.
+    energies: `(records, chains)`, the observed quantity at these steps, on the CPU.
+    acceptance: mean acceptance probability. nonfinite: proposals that were not finite, over all chains.
+    """
+
+    state: Any
+    position: Tensor
+    recorded_steps: tuple[int, ...]
+    energies: Tensor
+    acceptance: float
+    nonfinite: int
+
+
+def run_chain(
+    algorithm: Algorithm,
+    state: Any,
+    steps: int,
+    generator: torch.Generator,
+    observe: Callable[[Tensor], Tensor],
+    record_every: int = 10,
+) -> ChainResult:
+    """Do `steps` transitions from `state` and record `observe(position)` on the way.
+
+    observe: latents `(chains, p)` to `(chains,)`, usually the energy `E(B(z))`; called without gradients, at
+    the start, every `record_every` transitions and at the end.
+    """
+    recorded_steps: list[int] = []
+    energies: list[Tensor] = []
+    acceptance = torch.zeros((), dtype=torch.float64, device=state.position.device)
+    nonfinite = torch.zeros((), dtype=torch.int64, device=state.position.device)
+    for done in range(steps + 1):
+        if done % record_every == 0 or done == steps:
+            with torch.no_grad():
+                energies.append(observe(state.position).detach())
+            recorded_steps.append(done)
+        if done < steps:
+            state, info = algorithm.step(state, generator)
+            # Kept on the device: reading them would make the host wait at every step.
+            acceptance += info.acceptance.mean(dtype=torch.float64)
+            nonfinite += info.nonfinite.sum()
+    return ChainResult(
+        state=state,
+        position=state.position,
+        recorded_steps=tuple(recorded_steps),
+        energies=torch.stack(energies).cpu(),
+        acceptance=acceptance.item() / steps if steps else 1.0,
+        nonfinite=int(nonfinite.item()),
+    )
+
+
+class Samples(NamedTuple):
+    """images `(n, channels, height, width)` in [-1, 1]; latents `(n, p)`; and the chains that made them."""
+
+    images: Tensor
+    latents: Tensor
+    recorded_steps: tuple[int, ...]
+    energies: Tensor
+    acceptance: float
+    nonfinite: int
+
+
+def sample_from(
+    model: GEBM, settings: SamplerSettings, prior: Tensor, generator: torch.Generator, pilot_seed: int = 0
+) -> Samples:
+    """Run one chain from each row of `prior` `(chains, p)`, all as one batch, and push it through the base.
+
+    With `settings.name = "base"` the prior draws themselves are pushed through.
+    Raises `ValueError` when the model is not frozen.
+    """
+    energy = latent_energy(model)
+    if settings.name == "base":
+        with torch.no_grad():
+            images = model.generate(prior)
+            return Samples(images, prior, (0,), model.energy(images)[None].cpu(), 1.0, 0)
+    algorithm = build_sampler(model, settings, pilot_seed)
+    state = algorithm.init(prior, generator)
+    result = run_chain(algorithm, state, settings.steps, generator, energy, settings.record_every)
+    with torch.no_grad():
+        images = model.generate(result.position)
+    return Samples(
+        images, result.position, result.recorded_steps, result.energies, result.acceptance, result.nonfinite
+    )
+
+
+def draw(
+    model: GEBM, count: int, settings: SamplerSettings | None = None, *, seed: int = 0, **overrides: Any
+) -> Tensor:
+    """`count` images `(count, channels, height, width)` in [-1, 1] from `model`, on the device that holds it.
+
+    overrides: fields of `SamplerSettings`, such as `name="kla"`, `steps=200`, put over `settings`. The chains
+    run in batches of `settings.chains`; a function of the model, the settings and `seed`.
+    Raises `ValueError` for a wrong setting (pydantic's, naming it) and when the model is not frozen.
+    """
+    check_frozen(model)
+    chosen = SamplerSettings.model_validate({**(settings or SamplerSettings()).model_dump(), **overrides})
+    device = next(model.parameters()).device
+    # The prior comes from the CPU whatever the device, so that the same seed starts from the same latents.
+    prior = model.sample_prior(count, torch.Generator().manual_seed(derive_seed(seed, "draw", "prior")))
+    generator = torch.Generator(device).manual_seed(derive_seed(seed, "draw", "chain"))
+    batches = [
+        sample_from(model, chosen, batch.to(device), generator, derive_seed(seed, "draw", "pilot")).images
+        for batch in prior.split(chosen.chains)
+    ]
+    return torch.cat(batches) if batches else torch.empty((0, *model.image_shape), device=device)

@@ -1,0 +1,38 @@
+"""How to draw samples from a trained model."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from gebm.cluster.settings import StrictModel
+
+SamplerName = Literal["base", "ula", "mala", "hmc", "kla", "rwmh", "imh", "dot"]
+SAMPLER_NAMES: tuple[str, ...] = get_args(SamplerName)
+
+
+class SamplerSettings(StrictModel):
+    """The transition kernel and how its chains are laid out.
+
+    name: the kernel; `base` draws from the generator alone and ignores everything up to `record_every`.
+    inverse_temperature: `beta` in `nu(z) ∝ eta(z) exp(-beta E(B(z)))`; `dot` has none.
+    step_size: `h` of ULA, MALA and random walk, `eps` of HMC, `d` of KLA, the descent's step in DOT.
+    steps: transitions from the prior to the sample.
+    friction: of `kla`. leapfrog_steps: of `hmc`.
+    record_every: the energy of every chain is recorded each time that many transitions are done.
+    chains: how many run as one batch. shard_size: images in a shard, the unit of work and of loss.
+    threads: CPU threads of the arithmetic. Results in float32 depend on `chains`, `shard_size` and `threads`,
+    and on nothing else of how the work was spread.
+    """
+
+    name: SamplerName = "ula"
+    inverse_temperature: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    step_size: PositiveFloat = 0.01
+    steps: NonNegativeInt = 100
+    friction: PositiveFloat = 1.0
+    leapfrog_steps: PositiveInt = 2
+    record_every: PositiveInt = 10
+    chains: PositiveInt = 100
+    shard_size: PositiveInt = 250
+    threads: PositiveInt = 1

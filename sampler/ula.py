@@ -1,0 +1,56 @@
+"""Unadjusted Langevin algorithm.
+
+    z' = z - h ∇U(z) + sqrt(2h) xi,    xi ~ N(0, I)
+
+The Euler–Maruyama discretisation of `dz = -∇U(z) dt + sqrt(2) dW`. There is no acceptance step, so the
+stationary law differs from `exp(-U)` by O(h): on `N(0, s²)` its variance is `s² / (1 - h / (2 s²))`. The
+reference implementation's `gamma` is `2h`. Roberts and Tweedie, 1996, https://doi.org/10.2307/3318418
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gebm.sampler.algorithm import (
+    Algorithm,
+    Potential,
+    TransitionInfo,
+    check_positive,
+    standard_normal_like,
+    value_and_gradient,
+)
+from gebm.sampler.metropolis import all_finite, always, choose
+
+
+class ULAState(NamedTuple):
+    """position `(chains, p)`; potential `(chains,)` and gradient `(chains, p)`: `U` and `∇U` there."""
+
+    position: Tensor
+    potential: Tensor
+    gradient: Tensor
+
+
+def ula(potential: Potential, step_size: float) -> Algorithm:
+    """The unadjusted Langevin kernel with step size `h = step_size`; one gradient evaluation a step.
+
+    A proposal at which `U` or `∇U` is not finite is not taken: a chain there could never come back.
+    Raises `ValueError` when `step_size` is not positive.
+    """
+    check_positive(step_size=step_size)
+    noise_scale = math.sqrt(2 * step_size)
+
+    def init(position: Tensor, generator: torch.Generator) -> ULAState:
+        return ULAState(position, *value_and_gradient(potential, position))
+
+    def step(state: ULAState, generator: torch.Generator) -> tuple[ULAState, TransitionInfo]:
+        noise = standard_normal_like(state.position, generator)
+        position = state.position - step_size * state.gradient + noise_scale * noise
+        proposed = ULAState(position, *value_and_gradient(potential, position))
+        finite = all_finite(proposed.potential, proposed.gradient)
+        return choose(finite, proposed, state), always(finite, position.dtype)
+
+    return Algorithm(init, step)

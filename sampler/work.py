@@ -1,0 +1,177 @@
+"""Sampling on the farm: one work item is one shard of images, made by whichever actor takes it.
+
+A shard is a function of the model's weights, the settings, the seed, its number and the kind of device: the
+batch of chains and the number of threads are part of the item and set inside the actor, so that neither the
+number of actors nor their deaths change a byte.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from gebm.cluster import storage
+from gebm.cluster.errors import InputError
+from gebm.cluster.farm import FarmProgress, WorkItem, run_farm
+from gebm.cluster.index import make_index, write_index
+from gebm.cluster.randomness import derive_seed
+from gebm.cluster.shards import ShardRecord, encode_png, write_shard
+from gebm.sampler.chain import Samples, sample_from
+from gebm.sampler.diagnostics import describe_chains, summarise
+from gebm.sampler.settings import SamplerSettings
+from gebm.trainer.model import GEBM, load_model, model_digest, to_uint8
+
+Record = dict[str, Any]
+
+
+def sample(
+    *,
+    model_url: str,
+    output: str,
+    settings: SamplerSettings,
+    count: int,
+    seed: int,
+    actors: int,
+    gpus_per_actor: float = 0,
+    progress: Callable[[FarmProgress], None] | None = None,
+) -> dict[str, Any]:
+    """Write `count` images of the model at `model_url` as a shard set at `output`; Ray must be connected.
+
+    `output` gets the shards, the farm's `manifest.json` (settings; for every shard digest, timings,
+    diagnostics) and last `index.json`. A run that was cut short goes on where it stopped; finished shards are
+    checked against their digests and damaged ones made again. The model and its base, sampled with the same
+    seed, count and `shard_size`, start from the same prior draws.
+
+    Returns `{"settings": …, "shards": {item id: record}, "diagnostics": …}`, the last for the whole run.
+    Raises `InputError` for a bad model or count, and when `output` belongs to another run.
+    """
+    if count < 1:
+        raise InputError(f"count is {count}: ask for at least one image")
+    model_url, output = storage.absolute(model_url), storage.absolute(output)
+    device = "cuda" if gpus_per_actor > 0 else "cpu"
+    described = {
+        "kind": "samples",
+        "model": model_digest(model_url),
+        "sampler": settings.model_dump(mode="json"),
+        "count": count,
+        "seed": seed,
+        "device": device,
+    }
+    records = run_farm(
+        shard_items(settings, count, seed),
+        make_shard_worker(model_url, output, settings, derive_seed(seed, "sample", "pilot"), device),
+        output,
+        settings=described,
+        actors=actors,
+        gpus_per_actor=gpus_per_actor,
+        progress=progress,
+    )
+    publish_index(output, list(records.values()))
+    return {"settings": described, "shards": records, "diagnostics": summarise(records.values())}
+
+
+def shard_items(settings: SamplerSettings, count: int, seed: int) -> list[WorkItem]:
+    """One item a shard: `settings.shard_size` images each, the rest in the last.
+
+    Their seeds depend on `seed` and the shard's number only, not on the sampler.
+    """
+    starts = range(0, count, settings.shard_size)
+    return [
+        WorkItem(
+            id=f"shard-{number:06d}",
+            seed=derive_seed(seed, "sample", number),
+            description={
+                "first": first,
+                "count": min(settings.shard_size, count - first),
+                "chains": settings.chains,
+                "threads": settings.threads,
+            },
+        )
+        for number, first in enumerate(starts)
+    ]
+
+
+def make_shard_worker(
+    model_url: str, output: str, settings: SamplerSettings, pilot_seed: int, device: str
+) -> Callable[[], Callable[[WorkItem, str], Record]]:
+    """What an actor runs once: it loads the model and returns the function that makes a shard."""
+
+    def make_worker() -> Callable[[WorkItem, str], Record]:
+        model = prepare(load_model(model_url, device=device))
+
+        def work(item: WorkItem, attempt: str) -> Record:
+            begun = time.perf_counter()
+            torch.set_num_threads(item.description["threads"])
+            batches = list(sample_shard(model, settings, item, pilot_seed))
+            diagnostics = describe_batches(batches)
+            drawn = time.perf_counter()
+            name = f"{item.id}-{attempt}.tar"
+            images = torch.cat([to_uint8(batch.images) for batch in batches]).cpu().numpy()
+            record = write_shard(
+                storage.join(output, name), png_samples(images, first=item.description["first"])
+            )
+            return {
+                **record.model_dump(mode="json"),
+                "image_shape": list(model.image_shape),
+                "diagnostics": diagnostics,
+                "chain_seconds": drawn - begun,
+                "seconds": time.perf_counter() - begun,
+            }
+
+        return work
+
+    return make_worker
+
+
+def prepare(model: GEBM) -> GEBM:
+    """The frozen model, laid out for speed and made to give the same bits every time on its device."""
+    torch.backends.cudnn.benchmark = False  # it may pick another algorithm, with other bits, in each process
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False  # acceptance steps compare energies: ten bits are too few
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def sample_shard(
+    model: GEBM, settings: SamplerSettings, item: WorkItem, pilot_seed: int
+) -> Iterator[Samples]:
+    """The samples of one shard, a batch of at most `chains` at a time.
+
+    The prior draws come from a stream of their own on the CPU: whatever sampler and device, shards of the
+    same seed and size start from the same latents.
+    """
+    device = next(model.parameters()).device
+    prior_stream = torch.Generator().manual_seed(derive_seed(item.seed, "shard", "prior"))
+    generator = torch.Generator(device).manual_seed(derive_seed(item.seed, "shard", "chain"))
+    prior = model.sample_prior(item.description["count"], prior_stream)
+    for batch in prior.split(item.description["chains"]):
+        yield sample_from(model, settings, batch.to(device), generator, pilot_seed)
+
+
+def describe_batches(batches: list[Samples]) -> dict[str, Any]:
+    """The diagnostics of a shard from those of its batches of chains."""
+    sizes = np.array([len(batch.latents) for batch in batches])
+    acceptance = np.array([batch.acceptance for batch in batches])
+    return describe_chains(
+        batches[0].recorded_steps,
+        torch.cat([batch.energies for batch in batches], dim=1).numpy(),
+        float((acceptance * sizes).sum() / sizes.sum()),
+        sum(batch.nonfinite for batch in batches),
+    )
+
+
+def png_samples(images: np.ndarray, first: int) -> Iterable[dict[str, str | bytes]]:
+    """Shard samples of uint8 images `(n, channels, height, width)`, keyed by their number in the set."""
+    for number, image in enumerate(images, first):
+        pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+        yield {"__key__": f"{number:09d}", "png": encode_png(pixels)}
+
+
+def publish_index(output: str, records: list[Record]) -> None:
+    """Write `index.json`: from now on the samples are a shard set like any other."""
+    fields = ShardRecord.model_fields
+    shards = [ShardRecord.model_validate({key: record[key] for key in fields}) for record in records]
+    write_index(output, make_index(shards, tuple(records[0]["image_shape"]), classes=None))
