@@ -11,6 +11,7 @@ import bisect
 import math
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -21,11 +22,14 @@ from gebm.cluster.randomness import derive_seed
 from gebm.cluster.reader import ImageBatch, cut_tar, decode_samples, read_shard, shard_tar
 from gebm.cluster.shards import parse_tar
 
-WINDOWS_BYTES = 64 << 20
+WINDOWS_BYTES = 16 << 20
 """Decoded bytes of the windows of all lanes together: what a good shuffle may cost in memory."""
 WINDOW_SIZES = (16, 1024)
 """Least and largest number of samples of a window."""
 PREFETCH_STEPS = 2
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class LaneOrder:
@@ -122,7 +126,7 @@ class LaneReader:
             [np.arange(lane * per_lane, (lane + 1) * per_lane, dtype=np.int64) for lane in self._own]
         )
         open_windows = 3 * len(self._own) * self._order.window * math.prod(self.index.image_shape)
-        self._blocks = _BlockCache(self.url, self.index, self._order.window, max(cache_bytes, open_windows))
+        self._blocks = _Blocks(self.url, self.index, self._order.window, max(cache_bytes, open_windows))
         # All reading, decoding and caching happens on this one thread, so nothing needs a lock.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lanes")
         self._ahead: dict[int, Future[ImageBatch]] = {}
@@ -160,24 +164,22 @@ class LaneReader:
         )
 
 
-class _BlockCache:
+class _Blocks:
     """Decoded blocks of `size` consecutive samples of a shard, and the tars of compressed shards."""
 
     def __init__(self, url: str, index: ShardIndex, size: int, budget: int) -> None:
-        self._url, self._index, self._size, self._budget = url, index, size, budget
-        self._held: OrderedDict[tuple[int, int], ImageBatch | bytes] = OrderedDict()
-        self._bytes = 0
+        self._url, self._index, self._size = url, index, size
+        self._decoded: _ByteCache[tuple[int, int], ImageBatch] = _ByteCache(budget)
+        # Apart, so that a small compressed set stays decoded in memory whatever its tars weigh.
+        self._tars: _ByteCache[int, bytes] = _ByteCache(budget // 4)
 
     def find(self, shard: int, number: int) -> tuple[ImageBatch, int]:
         """Return the block that holds sample `number` of `shard`, and its row in the block."""
         start, inside = number - number % self._size, number % self._size
-        block = self._held.get((shard, start))
+        block = self._decoded.get((shard, start))
         if block is None:
             block = self._load(shard, start)
-            self._keep((shard, start), block)
-        else:
-            self._held.move_to_end((shard, start))
-        assert isinstance(block, ImageBatch)
+            self._decoded.keep((shard, start), block, block.images.nbytes)
         return block, inside
 
     def _load(self, shard: int, start: int) -> ImageBatch:
@@ -197,25 +199,32 @@ class _BlockCache:
         return block
 
     def _tar(self, shard: int) -> bytes:
-        key = (shard, -1)
-        tar = self._held.get(key)
+        tar = self._tars.get(shard)
         if tar is None:
             tar = shard_tar(self._url, self._index.shards[shard])
-            self._keep(key, tar)
-        else:
-            self._held.move_to_end(key)
-        assert isinstance(tar, bytes)
+            self._tars.keep(shard, tar, len(tar))
         return tar
 
-    def _keep(self, key: tuple[int, int], value: ImageBatch | bytes) -> None:
-        self._held[key] = value
-        self._bytes += _size(value)
+
+class _ByteCache(Generic[Key, Value]):
+    """The most recently used values, up to a number of bytes; always at least the newest one."""
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._held: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: Key) -> Value | None:
+        if key not in self._held:
+            return None
+        self._held.move_to_end(key)
+        return self._held[key][0]
+
+    def keep(self, key: Key, value: Value, size: int) -> None:
+        self._held[key] = value, size
+        self._bytes += size
         while self._bytes > self._budget and len(self._held) > 1:
-            self._bytes -= _size(self._held.popitem(last=False)[1])
-
-
-def _size(value: ImageBatch | bytes) -> int:
-    return len(value) if isinstance(value, bytes) else value.images.nbytes
+            self._bytes -= self._held.popitem(last=False)[1][1]
 
 
 def _permutation(seed: int, size: int) -> np.ndarray:

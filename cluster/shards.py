@@ -24,6 +24,7 @@ IMAGE_FIELDS = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "ppm"
 LABEL_FIELD = "cls"
 END_OF_ARCHIVE = bytes(2 * tarfile.BLOCKSIZE)
 
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MEMBER = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")  # WebDataset: the key ends at the name's first dot
 
 
@@ -186,6 +187,8 @@ def decode_image(data: bytes, *, source: str) -> np.ndarray:
     8-bit reading (32-bit integers, floats).
     """
     try:
+        if data.startswith(_PNG_SIGNATURE):
+            _check_png(data)
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             if image.mode in ("L", "1", "LA", "La"):
@@ -201,6 +204,20 @@ def decode_image(data: bytes, *, source: str) -> np.ndarray:
     except Exception as error:  # Pillow's plugins raise a dozen kinds on bad bytes, struct.error among them
         raise InputError(f"{source} holds a corrupt image ({error}); replace or remove it") from error
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _check_png(data: bytes) -> None:
+    """Raise ValueError unless every chunk to the last is there with its checksum: Pillow does not look."""
+    position, kind = len(_PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        length = int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : position + 8]
+        end = position + 8 + length
+        if end + 4 > len(data):
+            raise ValueError("PNG cut short")
+        if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise ValueError("PNG checksum differs")
+        position = end + 4
 
 
 def _open_tar(data: bytes, source: str) -> tarfile.TarFile:
