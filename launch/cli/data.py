@@ -1,0 +1,141 @@
+"""`gebm data`: images into shards, and shards into checked and indexed ones."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Make or check data: WebDataset shards with an index.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Out = Annotated[str, typer.Argument(help="Folder or URL that gets train/, validation/ and test/.")]
+Seed = Annotated[int, typer.Option(min=0, help="Decides which image goes where.")]
+ShardSize = Annotated[int, typer.Option(min=1, help="Images in a shard.")]
+
+
+@app.command()
+def mnist(out: Out, seed: Seed = 0, shard_size: ShardSize = 500) -> None:
+    """5,000 real MNIST digits, 32x32: 3,500 for training, 500 for validation, 1,000 for the test."""
+    from gebm.launch.data.mnist import write_mnist
+    from gebm.launch.progress import make_display
+
+    with make_display().stage("data") as report:
+        fresh = write_mnist(
+            out, seed=seed, shard_size=shard_size, progress=lambda done, total: report(done, total, "images")
+        )
+    _print_sets(out, fresh)
+
+
+@app.command()
+def folder(
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="Folder with image files; sub-folders are classes.")
+    ],
+    out: Out,
+    size: Annotated[int, typer.Option(min=1, help="Side of the square images, in pixels.")] = 32,
+    channels: Annotated[int, typer.Option(help="3 (RGB) or 1 (grey).")] = 3,
+    split: Annotated[
+        str, typer.Option(help="Shares of training, validation and test; 0 leaves one out.")
+    ] = "0.9,0.05,0.05",
+    seed: Seed = 0,
+    shard_size: ShardSize = 1000,
+) -> None:
+    """A folder of images: turned upright, cropped to the central square and resized."""
+    from gebm.cluster.errors import InputError
+    from gebm.launch.data.image_folder import write_image_folder
+    from gebm.launch.progress import make_display
+
+    try:
+        train, validation, test = (float(part) for part in split.split(","))
+    except ValueError as error:
+        raise InputError(f"--split {split}: give three numbers, for example 0.9,0.05,0.05") from error
+    with make_display().stage("data") as report:
+        fresh = write_image_folder(
+            source,
+            out,
+            size=size,
+            channels=channels,
+            fractions=(train, validation, test),
+            seed=seed,
+            shard_size=shard_size,
+            progress=lambda done, total: report(done, total, "images"),
+        )
+    _print_sets(out, fresh)
+
+
+@app.command()
+def cifar10(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC", help="Folder with train-*.tar.gz and test-*.tar.gz (jpg or png, and cls)."
+        ),
+    ],
+    out: Out,
+    validation_shards: Annotated[
+        int, typer.Option(min=1, help="How many of the last training shards become the validation set.")
+    ] = 1,
+) -> None:
+    """The shards of CIFAR-10: every image is checked; files are linked, or copied where they cannot be."""
+    from gebm.launch.data.cifar10 import write_cifar10
+    from gebm.launch.progress import make_display
+
+    with make_display().stage("data") as report:
+        fresh = write_cifar10(
+            source,
+            out,
+            validation_shards=validation_shards,
+            progress=lambda done, total: report(done, total, "shards"),
+        )
+    _print_sets(out, fresh)
+
+
+@app.command()
+def index(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Folder of WebDataset shards (.tar, .tar.gz).")],
+    pattern: Annotated[str, typer.Option(help="Which files there are shards of this set.")] = "*.tar*",
+) -> None:
+    """Existing WebDataset shards: reads and checks every sample, and writes index.json beside them."""
+    from gebm.launch.data.existing import index_shards
+    from gebm.launch.progress import make_display
+
+    with make_display().stage("index") as report:
+        index_shards(url, pattern=pattern, progress=lambda done, total: report(done, total, "shards"))
+    _print_table([("", url)])
+
+
+def _print_sets(out: str, fresh: bool) -> None:
+    from gebm.cluster import storage
+    from gebm.launch.data.splits import splits_of
+
+    if not fresh:
+        print("finished before; nothing was written")
+    _print_table(
+        [(split, storage.join(storage.absolute(out), split)) for split in splits_of(storage.absolute(out))]
+    )
+
+
+def _print_table(sets: list[tuple[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from gebm.cluster.index import load_index
+
+    table = Table("set", "images", "shape", "classes", "shards", "where", box=None)
+    for name, url in sets:
+        content = load_index(url)
+        channels, height, width = content.image_shape
+        table.add_row(
+            name,
+            f"{content.total:,}",
+            f"{channels} x {height} x {width}",
+            str(content.classes or "none"),
+            str(len(content.shards)),
+            url,
+        )
+    Console(soft_wrap=True).print(table)

@@ -1,0 +1,71 @@
+"""`gebm sample`: images from a trained model, or from its base alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gebm.launch.cli.options import Actors, Address, Seed
+
+PANEL = "Sampler settings (without: tuned, else the recipe's)"
+
+
+def command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A trained run.")],
+    out: Annotated[str, typer.Option(metavar="URL", help="Folder that gets the shards and their manifest.")],
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="ula, kla, mala, hmc, rwmh, imh, dot; or base: the generator alone. Without: the tuned one."
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Images to draw.")] = 1000,
+    seed: Seed = None,
+    inverse_temperature: Annotated[float | None, typer.Option(rich_help_panel=PANEL)] = None,
+    step_size: Annotated[float | None, typer.Option(rich_help_panel=PANEL)] = None,
+    steps: Annotated[int | None, typer.Option(rich_help_panel=PANEL)] = None,
+    friction: Annotated[float | None, typer.Option(help="Of kla.", rich_help_panel=PANEL)] = None,
+    leapfrog_steps: Annotated[int | None, typer.Option(help="Of hmc.", rich_help_panel=PANEL)] = None,
+    chains: Annotated[int | None, typer.Option(help="Run as one batch.", rich_help_panel=PANEL)] = None,
+    shard_size: Annotated[int | None, typer.Option(help="Images in a shard.", rich_help_panel=PANEL)] = None,
+    actors: Actors = None,
+    address: Address = None,
+) -> None:
+    """Draw images on a farm of actors, as shards.
+
+    The same seed gives the same bytes for any number of actors. Interrupted, the same command goes on.
+    """
+    from gebm.cluster import storage
+    from gebm.cluster.connect import connection
+    from gebm.launch import stages
+    from gebm.launch.config import changed
+    from gebm.launch.progress import make_display
+    from gebm.launch.run_directory import load_run
+    from gebm.trainer.model.export import find_model
+
+    recipe, run, out = load_run(run), storage.absolute(run), storage.absolute(out)
+    options = {
+        "inverse_temperature": inverse_temperature,
+        "step_size": step_size,
+        "steps": steps,
+        "friction": friction,
+        "leapfrog_steps": leapfrog_steps,
+        "chains": chains,
+        "shard_size": shard_size,
+    }
+    # The name first: tuned values belong to the sampler that they were tuned for.
+    changed(recipe.sampler, {"name": sampler})
+    settings = changed(stages.sampler_of(run, recipe, sampler), options)
+    model = find_model(run)
+    with make_display().stage("sample") as report, connection(address):
+        stages.draw_samples(
+            model,
+            out,
+            settings,
+            report,
+            count=count,
+            seed=recipe.seed if seed is None else seed,
+            actors=actors,
+        )
+    print(out)

@@ -1,0 +1,39 @@
+"""`gebm tune`: the sampler's settings, chosen on validation images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gebm.launch.cli.options import Actors, Address
+
+
+def command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A trained run.")],
+    validation: Annotated[
+        str | None, typer.Option(metavar="SHARDS", help="Validation images. Without: the run's own.")
+    ] = None,
+    actors: Actors = None,
+    address: Address = None,
+) -> None:
+    """Choose inverse temperature, step size and chain length on validation images.
+
+    What was tried and chosen is written to RUN/tune.json, which `gebm sample` reads.
+    """
+    from gebm.cluster import storage
+    from gebm.cluster.connect import connection
+    from gebm.launch import stages
+    from gebm.launch.progress import make_display
+    from gebm.launch.run_directory import data_url, load_run
+    from gebm.launch.timings import timed
+
+    recipe, run = load_run(run), storage.absolute(run)
+    shards = storage.absolute(validation) if validation else data_url(run, recipe, "validation")
+    with make_display().stage("tune") as report, connection(address), timed(run, "tune"):
+        chosen = stages.tune_sampler(run, recipe, report, validation=shards, actors=actors)
+    print(
+        f"{chosen.name}: inverse_temperature {chosen.inverse_temperature:g}, step_size {chosen.step_size:g}, "
+        f"steps {chosen.steps}"
+    )
+    print(storage.join(run, "tune.json"))

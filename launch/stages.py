@@ -1,0 +1,288 @@
+"""The stages of an experiment, one function each: what a command runs, and what the demo runs in a row.
+
+Each works on the files of the stage before it in the run directory, recognises what is finished, and says how
+it gets on by `report(done, total, detail)`. All but `prepare_data` and `write_report` need a Ray connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from gebm.cluster import storage
+from gebm.cluster.errors import InputError
+from gebm.cluster.farm import FarmProgress
+from gebm.cluster.index import index_digest, load_index
+from gebm.cluster.manifest import load_manifest
+from gebm.cluster.resources import count_cpus, count_gpus
+from gebm.evaluation.evaluate import evaluate
+from gebm.evaluation.settings import EvaluationSettings
+from gebm.launch.config import Recipe
+from gebm.launch.data.mnist import IMAGE_SHAPE as MNIST_SHAPE
+from gebm.launch.data.mnist import write_mnist
+from gebm.launch.progress import Report
+from gebm.launch.report import build_report
+from gebm.launch.run_directory import EVALUATION, FEATURES, TUNE, data_url
+from gebm.launch.tune import chosen_sampler, tune
+from gebm.sampler.settings import SamplerSettings
+from gebm.sampler.work import sample
+from gebm.trainer.driver import train
+from gebm.trainer.model import build_model
+
+
+class Actors(NamedTuple):
+    """How a farm is staffed."""
+
+    count: int
+    gpus: float
+    """GPUs of each actor."""
+
+
+def plan_actors(actors: int | None) -> Actors:
+    """One actor for each GPU of the connected cluster or, without GPUs, for each CPU; or as many as asked for.
+
+    More actors than GPUs share them. Raises `InputError` for fewer than one.
+    """
+    if actors is not None and actors < 1:
+        raise InputError(f"--actors {actors}: give at least 1")
+    gpus = count_gpus()
+    if gpus:
+        count = actors or gpus
+        return Actors(count, min(1.0, gpus / count))
+    return Actors(actors or max(1, count_cpus()), 0)
+
+
+def check_input(run: str, recipe: Recipe) -> None:
+    """Refuse what can be known to be wrong before anything is written. Raises `InputError`.
+
+    Shards must be there, and the networks must fit their images.
+    """
+    shape = MNIST_SHAPE
+    if recipe.data.source != "mnist":
+        shape = load_index(data_url(run, recipe, "train")).image_shape
+        for split in ("validation", "test"):
+            if getattr(recipe.data, split):
+                other = load_index(data_url(run, recipe, split)).image_shape
+                if other != shape:
+                    raise InputError(f"data.{split} has images of shape {other}, data.train of {shape}")
+    build_model(recipe.model, shape)
+
+
+def prepare_data(run: str, recipe: Recipe, report: Report) -> None:
+    """Write the recipe's data into the run, where the recipe says how to make them."""
+    if recipe.data.source != "mnist":
+        return
+    folders = {data_url(run, recipe, split).rpartition("/")[0] for split in ("train", "validation", "test")}
+    if len(folders) != 1 or any(
+        data_url(run, recipe, split).rpartition("/")[2] != split for split in ("train", "validation", "test")
+    ):
+        raise InputError(
+            "data.source 'mnist' writes the folders train, validation and test side by side; name them so, or "
+            "set data.source to 'shards'"
+        )
+    write_mnist(
+        folders.pop(),
+        seed=recipe.seed,
+        counts=recipe.data.counts,
+        shard_size=recipe.data.shard_size,
+        progress=lambda done, total: report(done, total, "images"),
+    )
+
+
+def train_model(
+    run: str, recipe: Recipe, report: Report, *, workers: int | None, gpus_per_worker: float | None
+) -> None:
+    """Train the recipe's model on the connected cluster; the run gets `metrics/`, `checkpoints/`, `model/`."""
+
+    def tell(record: dict[str, Any]) -> None:
+        rate = record.get("images_per_second")
+        parts = [str(record.get("phase", "")), f"{rate:,.0f} images/s" if rate else ""]
+        gap = record.get("energy_gap")
+        parts.append(f"energy gap {gap:.2f}" if gap is not None else "")
+        report(int(record.get("step", 0)), int(record.get("steps", 0)), "  ".join(filter(None, parts)))
+
+    validation = data_url(run, recipe, "validation") if recipe.data.validation else None
+    train(
+        run=run,
+        data=data_url(run, recipe, "train"),
+        validation=validation,
+        model=recipe.model,
+        settings=recipe.trainer,
+        seed=recipe.seed,
+        workers=workers,
+        gpus_per_worker=gpus_per_worker,
+        progress=tell,
+    )
+
+
+def tune_sampler(
+    run: str, recipe: Recipe, report: Report, *, validation: str, actors: int | None
+) -> SamplerSettings:
+    """Choose the sampler's settings on validation images; the run gets `tune.json`."""
+    staff = plan_actors(actors)
+    tune(
+        run,
+        validation,
+        recipe.tune,
+        sampler=recipe.sampler,
+        extractor=recipe.evaluation.extractor,
+        seed=recipe.seed,
+        actors=staff.count,
+        progress=farm_report(report, "settings"),
+    )
+    return sampler_of(run, recipe)
+
+
+def sampler_of(run: str, recipe: Recipe, name: str | None = None) -> SamplerSettings:
+    """The sampler settings of a run: the tuned ones if there are, else the recipe's.
+
+    With `name`, those of that sampler: the tuned ones only if they are its own, and for `base` the same layout
+    of chains and shards, so that base and model start from the same prior draws.
+    """
+    settings = recipe.sampler
+    if storage.exists(storage.join(run, TUNE)):
+        tuned = chosen_sampler(run)
+        if name in (None, "base", tuned.name):
+            settings = tuned
+    return settings if name is None else settings.model_copy(update={"name": name})
+
+
+def draw_samples(
+    model_url: str,
+    output: str,
+    settings: SamplerSettings,
+    report: Report,
+    *,
+    count: int,
+    seed: int,
+    actors: int | None,
+) -> dict[str, Any]:
+    """Draw `count` images of a model (or its base) into a shard set at `output`. Returns the farm's summary."""
+    staff = plan_actors(actors)
+    return sample(
+        model_url=model_url,
+        output=output,
+        settings=settings,
+        count=count,
+        seed=seed,
+        actors=staff.count,
+        gpus_per_actor=staff.gpus,
+        progress=farm_report(report, "images", count),
+    )
+
+
+def evaluate_samples(
+    samples: str,
+    reference: str,
+    base: str | None,
+    settings: EvaluationSettings,
+    report: Report,
+    *,
+    seed: int,
+    out: str | None,
+    cache: str | None,
+    actors: int | None,
+) -> dict[str, Any]:
+    """Compare samples (and those of the base alone) with reference images; write the result to `out`.
+
+    A result at `out` that came from the same images, settings and seed is returned as it is.
+    """
+    request = _request(samples, reference, base, settings, seed)
+    if out is not None and (found := _finished_evaluation(out, request)) is not None:
+        return found
+    staff = plan_actors(actors)
+    result = evaluate(
+        samples=samples,
+        reference=reference,
+        base=base,
+        settings=settings,
+        seed=seed,
+        cache=cache,
+        actors=staff.count,
+        progress=report,
+    )
+    result = {**result, "request": request}
+    if out is not None:
+        storage.write_json_atomic(out, result)
+    return result
+
+
+def write_report(run: str, report: Report) -> str:
+    """Write the run's `report.html` and `summary.json`. Returns the path of the page."""
+    return build_report(run, progress=lambda *state: report(*state))
+
+
+def has_data(run: str, recipe: Recipe) -> bool:
+    """Whether the three shard sets of the run are there, every shard with its size."""
+    try:
+        for split in ("train", "validation", "test"):
+            load_index(data_url(run, recipe, split))
+    except InputError:
+        return False
+    return True
+
+
+def is_trained(run: str) -> bool:
+    """Whether the run's model is exported: the last thing that training does."""
+    return storage.exists(storage.join(run, "model", "model.toml"))
+
+
+def is_tuned(run: str) -> bool:
+    """Whether the run's sampler is chosen."""
+    return storage.exists(storage.join(run, TUNE))
+
+
+def is_sampled(output: str) -> bool:
+    """Whether the shard set of a sampling farm is complete."""
+    manifest = load_manifest(output)
+    return manifest is not None and manifest.complete and storage.exists(storage.join(output, "index.json"))
+
+
+def is_evaluated(run: str, samples: str, reference: str, base: str | None, recipe: Recipe) -> bool:
+    """Whether the run's evaluation of just these images with the recipe's settings is there."""
+    location = storage.join(run, EVALUATION)
+    if not storage.exists(location):
+        return False
+    return (
+        _finished_evaluation(location, _request(samples, reference, base, recipe.evaluation, recipe.seed))
+        is not None
+    )
+
+
+def features_cache(run: str) -> str:
+    """Where a run keeps the features of the images that it was evaluated on."""
+    return storage.join(run, FEATURES)
+
+
+def farm_report(report: Report, unit: str, total: int = 0) -> Callable[[FarmProgress], None]:
+    """A farm's progress as a stage's: in units (images) when their total is known, else in work items."""
+
+    def tell(progress: FarmProgress) -> None:
+        workers = len(progress.actor_pids)
+        staff = f"{workers} actor{'' if workers == 1 else 's'}"
+        if total:
+            detail = f"{unit}  {progress.rate:,.1f} a second  {staff}"
+            report(progress.units_done, total, detail)
+        else:
+            report(progress.done, progress.total, f"{unit}  {staff}")
+
+    return tell
+
+
+def _request(
+    samples: str, reference: str, base: str | None, settings: EvaluationSettings, seed: int
+) -> dict[str, Any]:
+    """What an evaluation was asked: enough to tell whether it is the same question again."""
+    sets: Sequence[tuple[str, str | None]] = (("samples", samples), ("reference", reference), ("base", base))
+    return {
+        **{name: url and {"url": url, "digest": index_digest(load_index(url))} for name, url in sets},
+        "settings": settings.model_dump(mode="json"),
+        "seed": seed,
+    }
+
+
+def _finished_evaluation(out: str, request: dict[str, Any]) -> dict[str, Any] | None:
+    if not storage.exists(out):
+        return None
+    found = storage.read_json(out)
+    return found if isinstance(found, dict) and found.get("request") == request else None
