@@ -1,7 +1,8 @@
 """Fréchet distance of feature distributions, from streaming statistics (Heusel et al. 2017).
 
-Statistics are count, mean and centred scatter in float64; they merge and subtract (Chan, Golub, LeVeque 1979), so
-any grouping of the same features gives the same distance, and memory is `O(d²)` whatever the number of images.
+Statistics are count, mean and centred scatter in float64; they merge and subtract (Chan, Golub, LeVeque
+1979), so any grouping of the same features gives the same distance, and memory is `O(d²)` whatever the number
+of images.
 """
 
 from collections.abc import Iterable
@@ -121,8 +122,8 @@ def frechet_distance(
 ) -> float:
     """`‖μ_a - μ_b‖² + tr S_a + tr S_b - 2 Σ sqrt(eig(S_a S_b))`.
 
-    The eigenvalues of `S_a S_b` are those of the symmetric `Lᵀ S_a L`, `S_b = L Lᵀ`, so they are real and, up to
-    rounding, not negative; no matrix square root is taken.
+    The eigenvalues of `S_a S_b` are those of the symmetric `Lᵀ S_a L`, `S_b = L Lᵀ`, so they are real and, up
+    to rounding, not negative; no matrix square root is taken.
 
     Args:
         a: statistics of one set.

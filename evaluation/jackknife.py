@@ -1,7 +1,7 @@
 """Intervals for metrics that are biased at finite n: the paired delete-group jackknife.
 
-FID is biased upward, and resampling with replacement biases it further: a percentile bootstrap of FID excludes its
-own estimate. Leaving out one group at a time does not have that fault.
+FID is biased upward, and resampling with replacement biases it further: a percentile bootstrap of FID
+excludes its own estimate. Leaving out one group at a time does not have that fault.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,8 +35,10 @@ class JackknifeInterval(NamedTuple):
     groups: int
 
 
-def jackknife_interval(estimate: float, left_out: Sequence[float], confidence: float = 0.95) -> JackknifeInterval:
-    """Interval from `estimate` on all data and `left_out`, the estimates without group g, g = 1..G, G >= 2."""
+def jackknife_interval(
+    estimate: float, left_out: Sequence[float], confidence: float = 0.95
+) -> JackknifeInterval:
+    """Interval from `estimate` on all data and `left_out`, those without one group (G >= 2)."""
     values = np.asarray(left_out, dtype=np.float64)
     groups = len(values)
     mean = values.mean()
@@ -49,9 +51,9 @@ def jackknife_interval(estimate: float, left_out: Sequence[float], confidence: f
 def split_into_groups(features: np.ndarray, groups: int, seed: int) -> list[FrechetStatistics]:
     """Statistics of `groups` nearly equal random parts of features `(n, d)`.
 
-    The split depends on n, `groups` and `seed` only: samples of equal size that correspond row by row (a model's
-    and its base's, started at the same latents) are split alike. It is random because neighbouring images are often
-    alike (folders sorted by class).
+    The split depends on n, `groups` and `seed` only: samples of equal size that correspond row by row (a
+    model's and its base's, started at the same latents) are split alike. It is random because neighbouring
+    images are often alike (folders sorted by class).
 
     Raises:
         InputError: fewer than two images a group, or fewer than two groups.
@@ -68,7 +70,8 @@ def split_into_groups(features: np.ndarray, groups: int, seed: int) -> list[Frec
 def paired_jackknife(
     metric: Callable[..., float], *samples: Sequence[FrechetStatistics], confidence: float = 0.95
 ) -> JackknifeInterval:
-    """Interval of `metric(statistics of sample 1, of sample 2, ...)`, leaving out group g of every sample at once.
+    """Interval of `metric(statistics of sample 1, of sample 2, ...)`, leaving out group g of every sample at
+    once.
 
     Args:
         metric: a function of one `FrechetStatistics` a sample.

@@ -1,6 +1,7 @@
 """Kernel inception distance by the conventions of torch-fidelity (Bińkowski et al., ICLR 2018).
 
-The kernel is `(xᵀy/d + 1)³`; MMD² is averaged over subsets drawn without replacement, with all m² cross terms.
+The kernel is `(xᵀy/d + 1)³`; MMD² is averaged over subsets drawn without replacement, with all m² cross
+terms.
 """
 
 from typing import NamedTuple
@@ -49,8 +50,9 @@ def kernel_distance(
 ) -> KernelDistance:
     """KID of two sets of features `(n, d)` and `(m, d)`.
 
-    Where a side has fewer than `subset_size` features, subsets have the size of the smaller side (torch-fidelity
-    refuses). Where both sides are exactly as large as a subset, all subsets are the same: one is evaluated.
+    Where a side has fewer than `subset_size` features, subsets have the size of the smaller side
+    (torch-fidelity refuses). Where both sides are exactly as large as a subset, all subsets are the same: one
+    is evaluated.
 
     Args:
         features_1: generated.

@@ -7,8 +7,8 @@ original to float32 rounding:
 - batch normalisation is folded into the convolutions, and memory is channels-last;
 - TensorFlow's one-sided "same" padding before strided convolutions is folded into the kernel by a leading row
   and column of zeros, which saves a padded copy of the largest activations;
-- images pass in chunks whose largest activation stays below the size from which the C allocator returns memory
-  to the system after each use: above it, page faults cost more than the arithmetic.
+- images pass in chunks whose largest activation stays below the size from which the C allocator returns
+  memory to the system after each use: above it, page faults cost more than the arithmetic.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from gebm.evaluation.extractors.resize import bicubic_matrix, resize
 from gebm.evaluation.extractors.torchvision_operators import make_torchvision_importable
@@ -31,8 +30,8 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase  # noqa: 
 NAME = "efficientnet-lite0"
 LAYERS = {"320": 320, "1280": 1280}
 DEFAULT_INPUT_SIZE = 128
-# The Lite networks were trained on (pixel - 127) / 128 after bicubic resizing, for the sake of quantisation, and
-# not with the per-channel statistics of other ImageNet networks.
+# The Lite networks were trained on (pixel - 127) / 128 after bicubic resizing, for the sake of quantisation,
+# and not with the per-channel statistics of other ImageNet networks.
 PIXEL_MEAN = 127.0
 PIXEL_SCALE = 128.0
 LARGEST_ACTIVATION_BYTES = 24 * 2**20
@@ -109,15 +108,10 @@ class EfficientNetLite0(FeatureExtractorBase):
 
     def _fold(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d, *, activated: bool) -> FoldedConvolution:
         """Store the convolution with its normalisation and its padding folded in, in order of application."""
-        kernel, bias = fuse_conv_bn_weights(
-            convolution.weight,
-            convolution.bias,
-            norm.running_mean,
-            norm.running_var,
-            norm.eps,
-            norm.weight,
-            norm.bias,
-        )
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        kernel = (convolution.weight * scale[:, None, None, None]).detach()
+        bias = (norm.bias - norm.running_mean * scale).detach()  # the convolutions have no bias of their own
         size, stride = kernel.shape[-1], convolution.stride[0]
         outputs = -(-self._side // stride)
         before, extra = divmod(max((outputs - 1) * stride + size - self._side, 0), 2)
@@ -129,9 +123,9 @@ class EfficientNetLite0(FeatureExtractorBase):
         self._side = outputs
         index = len(list(self.buffers())) // 2
         names = f"kernel_{index}", f"bias_{index}"
-        kernel = kernel.detach().contiguous(memory_format=torch.channels_last)
+        kernel = kernel.contiguous(memory_format=torch.channels_last)
         self.register_buffer(names[0], kernel, persistent=False)
-        self.register_buffer(names[1], bias.detach().clone(), persistent=False)
+        self.register_buffer(names[1], bias, persistent=False)
         return FoldedConvolution(*names, stride, before, convolution.groups, activated)
 
     def _apply_convolution(self, x: torch.Tensor, layer: FoldedConvolution) -> torch.Tensor:
@@ -165,7 +159,7 @@ class EfficientNetLite0(FeatureExtractorBase):
         return tuple(features[layer] for layer in self.features_list)
 
     def forward(self, input: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Features of RGB images `(batch, 3, height, width)`, uint8: one `(batch, dimension)` a layer wanted."""
+        """`(batch, dimension)` for each layer wanted, of uint8 RGB images `(batch, 3, height, width)`."""
         if input.dtype != torch.uint8 or input.dim() != 4 or input.shape[1] != 3:
             got = f"{input.dtype} {tuple(input.shape)}"
             raise ValueError(f"{NAME} takes uint8 images (batch, 3, height, width), got {got}")

@@ -42,8 +42,8 @@ class Extractor:
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
             shape = tuple(images.shape)
             raise InputError(
-                f"feature extractor {self.description['name']}: images must be uint8 (n, 1 or 3, height, width), "
-                f"got {images.dtype} {shape}"
+                f"feature extractor {self.description['name']}: images must be uint8 (n, 1 or 3, height, "
+                f"width), got {images.dtype} {shape}"
             )
         if len(images) == 0:
             return torch.zeros(0, self.dimension)
@@ -56,7 +56,8 @@ def make_extractor(settings: ExtractorSettings, device: str = "cpu") -> Extracto
     """Build the extractor that `settings` name and load its weights.
 
     Raises:
-        InputError: unknown name or layer, an input size that the extractor cannot take, absent or wrong weights.
+        InputError: unknown name or layer, an input size that the extractor cannot take, absent or wrong
+            weights.
     """
     if settings.name not in FEATURE_EXTRACTORS_REGISTRY:
         known = ", ".join(sorted(FEATURE_EXTRACTORS_REGISTRY))
@@ -96,9 +97,9 @@ def _load(make_network: type, settings: ExtractorSettings, options: dict) -> Fea
         return make_network(settings.name, [settings.layer], **options)
     except OSError as error:  # URLError is one: torch-fidelity downloads what it does not find
         raise InputError(
-            f"extractor {settings.name}: its weights are not at hand and could not be downloaded ({error}); download "
-            f"them where there is a network, into {torch.hub.get_dir()}/checkpoints, or give a path as "
-            f"extractor.weights"
+            f"extractor {settings.name}: its weights are not at hand and could not be downloaded ({error}); "
+            f"download them where there is a network, into {torch.hub.get_dir()}/checkpoints, or give a path "
+            f"as extractor.weights"
         ) from error
     except (RuntimeError, KeyError, ValueError, EOFError) as error:
         source = settings.weights or "the stored weights"

@@ -9,12 +9,12 @@ class ExtractorSettings(StrictModel):
     """A feature extractor, one of its layers, and how images are brought to it.
 
     Attributes:
-        name: `efficientnet-lite0` (packaged weights, no download) or any name that torch-fidelity registers, such
-            as `inception-v3-compat`, the standard for published FID.
-        layer: one of the extractor's layers. For efficientnet-lite0: `320` (last block, pooled; for small samples,
-            since a covariance needs more samples than dimensions) or `1280` (head).
-        input_size: side in pixels to which images are resized; None for the extractor's own (efficientnet-lite0:
-            128). Extractors of torch-fidelity have a fixed one.
+        name: `efficientnet-lite0` (packaged weights, no download) or any name that torch-fidelity registers,
+            such as `inception-v3-compat`, the standard for published FID.
+        layer: one of the extractor's layers. For efficientnet-lite0: `320` (last block, pooled; for small
+            samples, since a covariance needs more samples than dimensions) or `1280` (head).
+        input_size: side in pixels to which images are resized; None for the extractor's own
+            (efficientnet-lite0: 128). Extractors of torch-fidelity have a fixed one.
         weights: path of a weights file; None for the packaged or already downloaded weights.
     """
 

@@ -1,8 +1,8 @@
 """Lets torchvision be imported next to a build of torch that it was not compiled for.
 
 torch-fidelity imports torchvision for its list of datasets. The published torchvision wheel holds a CUDA
-build; next to a CPU build of torch its compiled library cannot be loaded, and its import then fails, because it
-attaches shape rules to two operators (`nms` and `qnms`) that nobody has declared. None of its compiled
+build; next to a CPU build of torch its compiled library cannot be loaded, and its import then fails, because
+it attaches shape rules to two operators (`nms` and `qnms`) that nobody has declared. None of its compiled
 operators is used here, so declaring the two is enough. Where the builds match, nothing is declared.
 """
 
@@ -22,8 +22,8 @@ SCHEMAS = (
 def make_torchvision_importable() -> torch.library.Library | None:
     """Import torchvision, first declaring the operators that its compiled library would have declared.
 
-    Returns the library that holds the declarations, which live as long as it does (the cache keeps it), or None
-    where torchvision imports by itself.
+    Returns the library that holds the declarations, which live as long as it does (the cache keeps it), or
+    None where torchvision imports by itself.
 
     Raises:
         ImportError: torchvision is not installed.

@@ -7,7 +7,7 @@ import torch
 
 
 def state_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 (hex) of all tensors with their names, the same wherever and in whatever file format they lay."""
+    """SHA-256 (hex) of all tensors with their names: the same for every file that holds them."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())

@@ -12,7 +12,8 @@ def median_bandwidth(pooled: torch.Tensor, kernel_name: str) -> float:
 
     `pooled` holds all samples in a seeded order, so that the subsample, like the bandwidth, knows nothing of
     which row belongs to which sample: a test with this bandwidth keeps its level. Where more than half of the
-    distances are zero, the median of the others; where all are, 1 (every bandwidth then gives the same answer).
+    distances are zero, the median of the others; where all are, 1 (every bandwidth then gives the same
+    answer).
     """
     points = pooled[:LARGEST_SUBSAMPLE].to(torch.float64)
     manhattan = KERNELS[kernel_name].geometry == "manhattan"

@@ -1,7 +1,8 @@
 """Kernels of two-sample tests, as functions of a distance or an inner product (MATH: comparing two samples).
 
-A family says which geometry of a pair of points it needs (squared Euclidean distance, Manhattan distance or inner
-product); the geometry of a tile of pairs is computed once (`tiles.py`) and turned into kernel values in place.
+A family says which geometry of a pair of points it needs (squared Euclidean distance, Manhattan distance or
+inner product); the geometry of a tile of pairs is computed once (`tiles.py`) and turned into kernel values in
+place.
 """
 
 from collections.abc import Callable
@@ -19,11 +20,12 @@ class KernelFamily(NamedTuple):
     Attributes:
         geometry: what `values` takes.
         scaled: whether the family has a bandwidth.
-        translation_invariant: whether MMD² stays the same when all points are moved by one vector, so that they
-            may be centred first.
+        translation_invariant: whether MMD² stays the same when all points are moved by one vector, so that
+            they may be centred first.
         bounded: values between 0 and 1. Others are computed in float64 throughout: their MMD² is a small
             difference of large sums.
-        values: `(geometry of a tile, bandwidth, dimension) -> kernel values`, free to overwrite its first argument.
+        values: `(geometry of a tile, bandwidth, dimension) -> kernel values`, free to overwrite its first
+            argument.
     """
 
     geometry: Geometry

@@ -1,6 +1,7 @@
 """The MMD two-sample test: are two samples from one distribution? (Gretton et al., JMLR 2012)"""
 
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from gebm.evaluation.two_sample.samples import Rows, Sample, as_samples, pool, p
 NULLS = ("permutation", "sign_flip")
 
 
-class TestResult(NamedTuple):
+@dataclass(frozen=True)
+class TestResult:
     """A test's outcome and everything needed to repeat it.
 
     Attributes:
@@ -37,7 +39,7 @@ class TestResult(NamedTuple):
         seed: of everything random.
     """
 
-    __test__ = False  # not a test case, whatever its name makes pytest think
+    __test__: ClassVar[bool] = False  # not a test case, whatever its name makes pytest think
 
     statistic: float
     p_value: float
@@ -69,9 +71,9 @@ def mmd_test(
 ) -> TestResult:
     """Test whether `x` and `y` are samples of one distribution.
 
-    The level is exact in finite samples for every kernel, bandwidth choice and data: everything that is chosen
-    from the data (bandwidth, centring, precision) sees the pooled points only, in a seeded order, and never which
-    sample a point belongs to.
+    The level is exact in finite samples for every kernel, bandwidth choice and data: everything that is
+    chosen from the data (bandwidth, centring, precision) sees the pooled points only, in a seeded order, and
+    never which sample a point belongs to.
 
     Args:
         x: `(n, d)` or images `(n, ...)`, which are flattened; array or tensor of any real dtype.
@@ -92,11 +94,15 @@ def mmd_test(
         raise InputError(f"null: no null distribution {null!r}; there are {', '.join(NULLS)}")
     if permutations < 1 or allowed(level, permutations) < 1:
         needed = int(np.ceil(1 / level)) - 1
-        raise InputError(f"permutations: {permutations} are too few to reject at level {level}; use {needed} or more")
+        raise InputError(
+            f"permutations: {permutations} are too few to reject at level {level}; use {needed} or more"
+        )
     points_x, points_y = as_samples({"x": x, "y": y}, device)
     n, m = len(points_x), len(points_y)
     if null == "sign_flip" and n != m:
-        raise InputError(f"null: sign flips need pairs, but x has {n} points and y has {m}; use null='permutation'")
+        raise InputError(
+            f"null: sign flips need pairs, but x has {n} points and y has {m}; use null='permutation'"
+        )
     rng = np.random.default_rng(derive_seed(seed, "two_sample", null))
     run = _permutation if null == "permutation" else _sign_flip
     outcome, chosen = run(points_x, points_y, kernel, bandwidth, permutations, rng)
@@ -164,7 +170,9 @@ def _sign_flip(
     pairs = torch.from_numpy(rng.permutation(n))
     heads = torch.from_numpy(rng.integers(0, 2, size=n)).bool()
     # Pooled row p of x is p, of y is n + p; interleaved, so that the bandwidth's subsample holds whole pairs.
-    order = torch.stack([torch.where(heads, pairs, pairs + n), torch.where(heads, pairs + n, pairs)], 1).flatten()
+    order = torch.stack(
+        [torch.where(heads, pairs, pairs + n), torch.where(heads, pairs + n, pairs)], 1
+    ).flatten()
     pooled = pool([x, y], order, KERNELS[kernel_name].translation_invariant)
     kernel = choose_kernel(kernel_name, bandwidth, pooled)
     rows = prepare_rows(pooled, kernel)

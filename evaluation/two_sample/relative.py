@@ -4,6 +4,7 @@ At large n every plain two-sample test rejects; this one answers the question th
 `H0: MMD²(P, Q_model) >= MMD²(P, Q_base)`; a small p-value says that the model is closer.
 """
 
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,7 +21,8 @@ from gebm.evaluation.two_sample.samples import Rows, Sample, as_samples, pool, p
 from gebm.evaluation.two_sample.tiles import cross_sums
 
 
-class RelativeResult(NamedTuple):
+@dataclass(frozen=True)
+class RelativeResult:
     """Outcome of the relative-similarity test and everything needed to repeat it.
 
     Attributes:
@@ -69,12 +71,12 @@ def relative_mmd_test(
     """Test whether `model` is closer to `x` than `base` is, in MMD.
 
     The statistic is the mean over pairs `i ≠ j` of
-    `h_ij = k(b_i,b_j) - k(x_i,b_j) - k(b_i,x_j) - [k(m_i,m_j) - k(x_i,m_j) - k(m_i,x_j)]`, asymptotically normal
-    with variance `(4/n) Var_i(mean_j h_ij)`. Rows i of `model` and `base` may be dependent (same latent start):
-    the variance accounts for it.
+    `h_ij = k(b_i,b_j) - k(x_i,b_j) - k(b_i,x_j) - [k(m_i,m_j) - k(x_i,m_j) - k(m_i,x_j)]`, asymptotically
+    normal with variance `(4/n) Var_i(mean_j h_ij)`. Rows i of `model` and `base` may be dependent (same
+    latent start): the variance accounts for it.
 
-    The exact companion flips which of `(m_i, b_i)` is the model. The flipped statistic is linear in the signs,
-    `Σ_i eps_i g_i / (n(n-1))` with `g_i = Σ_{j≠i} [k(b_i,b_j) - k(m_i,m_j) - k(m_i,b_j) + k(b_i,m_j)
+    The exact companion flips which of `(m_i, b_i)` is the model. The flipped statistic is linear in the
+    signs, `Σ_i eps_i g_i / (n(n-1))` with `g_i = Σ_{j≠i} [k(b_i,b_j) - k(m_i,m_j) - k(m_i,b_j) + k(b_i,m_j)
     - 2 k(x_j,b_i) + 2 k(x_j,m_i)]`, so that it costs nothing beyond sums over rows.
 
     Args:
@@ -98,10 +100,12 @@ def relative_mmd_test(
     n = len(samples[0])
     if any(len(sample) != n for sample in samples):
         sizes = ", ".join(str(len(sample)) for sample in samples)
-        raise InputError(f"x, model and base must have equally many points, got {sizes}: take the same number of each")
+        raise InputError(
+            f"x, model and base must have equally many points, got {sizes}: take the same number of each"
+        )
 
-    # The coin makes (u_i, v_i) = (m_i, b_i) or (b_i, m_i): all that is computed, including its rounding, is then
-    # independent of which of the two is the model.
+    # The coin makes (u_i, v_i) = (m_i, b_i) or (b_i, m_i): all that is computed, including its rounding, is
+    # then independent of which of the two is the model.
     rng = np.random.default_rng(derive_seed(seed, "two_sample", "relative"))
     triples = torch.from_numpy(rng.permutation(n))
     heads = torch.from_numpy(rng.integers(0, 2, size=n)).bool()
@@ -111,7 +115,9 @@ def relative_mmd_test(
     pooled = pool(samples, order, KERNELS[kernel].translation_invariant)
     chosen = choose_kernel(kernel, bandwidth, pooled)
     rows = prepare_rows(pooled, chosen)
-    data, u, v = (Rows(rows.points[i::3].contiguous(), rows.squared_norms[i::3].contiguous()) for i in range(3))
+    data, u, v = (
+        Rows(rows.points[i::3].contiguous(), rows.squared_norms[i::3].contiguous()) for i in range(3)
+    )
 
     sums = _row_sums(data, u, v, heads, chosen)
     signs = torch.where(heads, 1.0, -1.0).to(sums.uu.all)  # +1 where u is the model
@@ -151,7 +157,8 @@ class _Sums(NamedTuple):
 
 
 class _RowSums(NamedTuple):
-    """Sums over rows of the kernel between data x and the two members u, v of each pair: `uv` sums `k(u_i, v_j)`."""
+    """Sums over rows of the kernel between data x and the two members u, v of each pair: `uv` sums `k(u_i,
+    v_j)`."""
 
     uu: _Sums
     vv: _Sums
@@ -166,9 +173,12 @@ class _RowSums(NamedTuple):
 def _row_sums(x: Rows, u: Rows, v: Rows, heads: torch.Tensor, kernel: Kernel) -> _RowSums:
     weights = torch.stack([torch.ones(len(heads)), heads.cpu().to(torch.float32)], 1)
 
+    def split(part: torch.Tensor) -> _Sums:
+        return _Sums(part[:, 0], part[:, 1], part[:, 0] - part[:, 1])
+
     def both(a: Rows, b: Rows) -> tuple[_Sums, _Sums]:
         rows, columns = cross_sums(a, b, kernel, weights, weights)
-        return tuple(_Sums(part[:, 0], part[:, 1], part[:, 0] - part[:, 1]) for part in (rows, columns))
+        return split(rows), split(columns)
 
     uv, vu = both(u, v)
     xu, ux = both(x, u)
@@ -177,7 +187,7 @@ def _row_sums(x: Rows, u: Rows, v: Rows, heads: torch.Tensor, kernel: Kernel) ->
 
 
 def _projection(sums: _RowSums, heads: torch.Tensor) -> torch.Tensor:
-    """`Σ_{j≠i} h_ij` for each i, `(n,)`. Where the coin fell on heads, m = u and b = v; else the other way round."""
+    """`Σ_{j≠i} h_ij` for each i, `(n,)`. On heads u is the model and v the base, on tails the reverse."""
     x_b = sums.xv.heads + sums.xu.tails
     x_m = sums.xu.heads + sums.xv.tails
     b_b = torch.where(heads, sums.vv.heads + sums.vu.tails, sums.uv.heads + sums.uu.tails)
@@ -188,7 +198,7 @@ def _projection(sums: _RowSums, heads: torch.Tensor) -> torch.Tensor:
 
 
 def _normal_p_value(statistic: float, standard_error: float, rounding: float) -> tuple[float, float]:
-    """One-sided p-value and z. A statistic within rounding of zero is no evidence, however small its error."""
+    """One-sided p-value and z. A statistic within rounding of zero is no evidence, whatever its error."""
     if abs(statistic) <= rounding:
         return (0.5 if standard_error > rounding else 1.0), 0.0
     z = statistic / standard_error if standard_error > 0 else float(np.sign(statistic)) * np.inf

@@ -9,8 +9,8 @@ import torch
 from gebm.cluster.errors import InputError
 from gebm.evaluation.two_sample.kernels import Kernel
 
-# Above this ratio of the largest squared norm to the squared bandwidth, the norm trick ‖x‖² + ‖y‖² - 2xᵀy loses
-# digits that the kernel would see: such samples are computed in float64.
+# Above this ratio of the largest squared norm to the squared bandwidth, the norm trick ‖x‖² + ‖y‖² - 2xᵀy
+# loses digits that the kernel would see: such samples are computed in float64.
 LARGEST_SCALED_NORM = 32.0
 
 Sample = torch.Tensor | np.ndarray
@@ -47,7 +47,14 @@ def as_sample(sample: Sample, name: str, device: str | torch.device | None) -> t
         raise InputError(f"{name}: a test needs at least two points, got shape {tuple(tensor.shape)}")
     tensor = tensor.detach().to(device).flatten(1) if device is not None else tensor.detach().flatten(1)
     if tensor.dtype not in (torch.float32, torch.float64):
-        exact = tensor.dtype in (torch.float16, torch.bfloat16, torch.uint8, torch.bool, torch.int8, torch.int16)
+        exact = tensor.dtype in (
+            torch.float16,
+            torch.bfloat16,
+            torch.uint8,
+            torch.bool,
+            torch.int8,
+            torch.int16,
+        )
         tensor = tensor.to(torch.float32 if exact else torch.float64)
     if not bool(torch.isfinite(tensor).all()):
         bad = int((~torch.isfinite(tensor)).any(1).sum())
@@ -81,8 +88,8 @@ def centred(pooled: torch.Tensor) -> torch.Tensor:
 def prepare_rows(pooled: torch.Tensor, kernel: Kernel) -> Rows:
     """Rows `(N, d)`, already centred where the kernel allows it, in the precision that the kernel needs.
 
-    float32 for bounded kernels whose bandwidth is not small against the spread of the points; else float64. The
-    choice depends on the pooled rows only, never on which sample a row belongs to.
+    float32 for bounded kernels whose bandwidth is not small against the spread of the points; else float64.
+    The choice depends on the pooled rows only, never on which sample a row belongs to.
     """
     squared_norms = torch.linalg.vector_norm(pooled, dim=1, dtype=torch.float64).square_()
     cancels = kernel.family.geometry == "squared_euclidean" and (

@@ -1,8 +1,8 @@
 """Kernel sums by tiles: the kernel matrix is never stored.
 
-A tile is a pair of row blocks. Its kernel values serve all labellings at once, by one matrix product; what leaves
-a tile is a handful of float64 sums. Tiles are visited, and their sums added, in one fixed order, so they could be
-computed anywhere without changing the result.
+A tile is a pair of row blocks. Its kernel values serve all labellings at once, by one matrix product; what
+leaves a tile is a handful of float64 sums. Tiles are visited, and their sums added, in one fixed order, so
+they could be computed anywhere without changing the result.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def row_blocks(count: int, size: int = TILE_ROWS) -> list[slice]:
 
 
 def upper_tiles(count: int) -> Iterator[tuple[slice, slice]]:
-    """Pairs of row blocks that cover the upper triangle of a `count x count` matrix, diagonal blocks included."""
+    """Pairs of row blocks that cover the upper triangle of a `count x count` matrix with its diagonal."""
     blocks = row_blocks(count)
     for i, rows in enumerate(blocks):
         for columns in blocks[i:]:
@@ -58,7 +58,8 @@ class LabelledSums(NamedTuple):
 
 
 def labelled_sums(rows: Rows, kernel: Kernel, labels: torch.Tensor) -> LabelledSums:
-    """Sums of the pooled kernel without its diagonal `K0`, for all labellings in one pass over the upper tiles.
+    """Sums of the pooled kernel without its diagonal `K0`, for all labellings in one pass over the upper
+    tiles.
 
     Args:
         rows: N pooled points.
@@ -93,9 +94,11 @@ def labelled_sums(rows: Rows, kernel: Kernel, labels: torch.Tensor) -> LabelledS
 
 
 def signed_sums(first: Rows, second: Rows, kernel: Kernel, signs: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """`epsᵀ H0 eps` for each of P sign vectors, and `Σ |H0|`, in one pass over the upper tiles of the n x n matrix H.
+    """`epsᵀ H0 eps` for each of P sign vectors, and `Σ |H0|`, in one pass over the upper tiles of the n x n
+    matrix H.
 
-    `H_ij = k(u_i,u_j) + k(v_i,v_j) - k(u_i,v_j) - k(v_i,u_j)` of pairs `(u_i, v_i)`; `H0` is H without its diagonal.
+    `H_ij = k(u_i,u_j) + k(v_i,v_j) - k(u_i,v_j) - k(v_i,u_j)` of pairs `(u_i, v_i)`; `H0` is H without its
+    diagonal.
 
     Args:
         first: the n points `u_i`.

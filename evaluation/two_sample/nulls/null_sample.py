@@ -24,7 +24,7 @@ class NullSample(NamedTuple):
         return int((self.resampled >= self.observed - self.rounding).sum())
 
     def p_value(self) -> float:
-        """`(1 + #{T_perm >= T}) / (1 + P)`: valid in finite samples whenever the labellings are exchangeable."""
+        """`(1 + #{T_perm >= T}) / (1 + P)`, valid in finite samples if the labellings are exchangeable."""
         return (1 + self.exceedances()) / (1 + len(self.resampled))
 
     def rejects(self, level: float) -> bool:
@@ -38,5 +38,5 @@ class NullSample(NamedTuple):
 
 
 def allowed(level: float, permutations: int) -> int:
-    """`floor(level (P + 1))`: how many of the P + 1 statistics may be at least the observed one on rejection."""
+    """`floor(level (P + 1))`: how many of all P + 1 statistics may reach the observed one if it rejects."""
     return floor(level * (permutations + 1) + 1e-9)

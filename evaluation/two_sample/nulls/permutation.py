@@ -25,8 +25,8 @@ def permutation_null(
     labels = np.zeros((permutations + 1, total), dtype=np.uint8)
     labels[:, :n] = 1
     rng.permuted(labels, axis=1, out=labels)
-    # A matrix product may round differently in different columns, so the true labelling takes a random one: with
-    # that, the statistics are exchangeable under P = Q including their rounding.
+    # A matrix product may round differently in different columns, so the true labelling takes a random one:
+    # with that, the statistics are exchangeable under P = Q including their rounding.
     position = int(rng.integers(permutations + 1))
     labels[position] = is_x.cpu().numpy()
     sums = tiles.labelled_sums(rows, kernel, torch.from_numpy(labels).to(rows.points.device))
@@ -41,7 +41,7 @@ def rounding_of_mean(mean_magnitude: float, count: int, dtype: torch.dtype) -> f
     """Rounding error to expect in a mean over `count²` kernel values that were added in rows of `count`.
 
     Each row's sum has a relative error of some units in the last place; over rows they average out. It is far
-    below the spread of any null (by `sqrt(count)` units in the last place), so treating such differences as ties
-    costs no power, and counting ties keeps the level.
+    below the spread of any null (by `sqrt(count)` units in the last place), so treating such differences as
+    ties costs no power, and counting ties keeps the level.
     """
     return 16.0 * torch.finfo(dtype).eps * mean_magnitude / count**0.5

@@ -1,0 +1,295 @@
+"""Are these samples good, and are they better than those of the generator that they came from?"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+import ray
+
+from gebm.cluster.errors import InputError
+from gebm.cluster.farm import FarmProgress
+from gebm.cluster.index import load_index
+from gebm.cluster.randomness import derive_seed
+from gebm.evaluation.features import extract_features
+from gebm.evaluation.frechet import FrechetStatistics, covariance_root, frechet_distance
+from gebm.evaluation.jackknife import paired_jackknife, split_into_groups
+from gebm.evaluation.kernel_distance import kernel_distance
+from gebm.evaluation.settings import EvaluationSettings
+from gebm.evaluation.two_sample import TestResult, mmd_test, relative_mmd_test
+
+Progress = Callable[[int, int, str], None]
+"""Called with (done, total, what is being done)."""
+
+Result = dict[str, Any]
+
+MEASURES = (
+    "fid_base",
+    "fid_model",
+    "fid_ratio",
+    "fid_ratio_interval",
+    "fid_ratio_bias_corrected",
+    "kid_base",
+    "kid_model",
+    "mmd_base",
+    "mmd_model",
+    "mmd_null",
+    "mmd_relative",
+)
+"""Keys of a result that are None where they were not asked for."""
+
+
+def evaluate(
+    *,
+    samples: str,
+    reference: str,
+    base: str | None = None,
+    settings: EvaluationSettings,
+    seed: int = 0,
+    cache: str | None = None,
+    actors: int = 1,
+    gpus_per_actor: float | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Compare generated images with real ones, and with those of the generator alone.
+
+    Needs a connection to Ray. Everything random follows from `seed`; features come from `cache` where they
+    are.
+
+    Args:
+        samples: shard set of the model's samples.
+        reference: shard set of real images.
+        base: shard set of samples of the generator alone; without it there is no ratio and no relative test.
+        settings: what to measure.
+        seed: of groups, halves and permutations.
+        cache: URL of a directory that keeps features.
+        actors: processes that extract features.
+        gpus_per_actor: None to share the cluster's GPUs among the actors, 0 for CPUs.
+        progress: called with (done, total, detail).
+
+    Returns:
+        JSON-able. `fid_base`, `fid_model`, `fid_ratio`, `fid_ratio_interval` (95%),
+        `fid_ratio_bias_corrected`, `kid_base`, `kid_model`; `mmd_base`, `mmd_model`, `mmd_null`, each with
+        `statistic`, `p_value`, `n`, `m`, `permutations`; `mmd_relative` with `statistic`, `p_value`;
+        `n_real`, `n_generated`, `extractor` (name, layer, input size, digest of the weights, dimension),
+        `warnings`, `details`. What was not asked for, or needs a base that is not given, is None.
+
+    Raises:
+        InputError: shard sets that cannot be read or compared; unequal sizes, unless the settings allow them.
+    """
+    sets = {"samples": samples, "reference": reference} | ({"base": base} if base is not None else {})
+    warnings = _check_sets(sets, settings)
+    features, description = _extract(sets, settings, cache, actors, gpus_per_actor, progress)
+    real, model, base_features = features["reference"], features["samples"], features.get("base")
+    warnings += _check_dimension(features, settings)
+    tell = progress or (lambda done, total, detail: None)
+    details: dict[str, Any] = {}
+    result: Result = dict.fromkeys(MEASURES)
+    if "fid" in settings.metrics:
+        tell(0, 3, "Fréchet distances")
+        found, detail = _frechet(real, model, base_features, settings.groups, seed)
+        result |= found
+        details |= detail
+    if "kid" in settings.metrics:
+        tell(1, 3, "kernel distances")
+        for name, generated in (("model", model), ("base", base_features)):
+            if generated is not None:
+                distance = kernel_distance(generated, real)
+                result[f"kid_{name}"] = distance.mean
+                details[f"kid_{name}"] = distance._asdict()
+    tell(2, 3, "two-sample tests")
+    found, detail = _tests(real, model, base_features, settings, seed, warnings)
+    result |= found
+    details |= detail
+    tell(3, 3, "done")
+    return result | {
+        "n_real": len(real),
+        "n_generated": len(model),
+        "extractor": description,
+        "warnings": warnings,
+        "details": details,
+    }
+
+
+def compare(
+    x: str,
+    y: str,
+    settings: EvaluationSettings,
+    *,
+    null: str = "permutation",
+    seed: int = 0,
+    cache: str | None = None,
+    actors: int = 1,
+    gpus_per_actor: float | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """The MMD two-sample test of two shard sets, on extracted features; any sizes. Needs a connection to Ray.
+
+    Returns the fields of `TestResult` and `extractor`, JSON-able. Arguments and errors as for `evaluate`;
+    `null` is `permutation` or `sign_flip`.
+    """
+    sets = {"x": x, "y": y}
+    for url in sets.values():
+        load_index(url)
+    features, description = _extract(sets, settings, cache, actors, gpus_per_actor, progress)
+    return asdict(_mmd(features["x"], features["y"], settings, seed, null)) | {"extractor": description}
+
+
+def _check_sets(sets: dict[str, str], settings: EvaluationSettings) -> list[str]:
+    """Refuse unequal sizes before any work, and warn of images of different shapes."""
+    indexes = {name: load_index(url) for name, url in sets.items()}
+    sizes = {name: index.total for name, index in indexes.items()}
+    warnings = []
+    if len(set(sizes.values())) > 1:
+        spelled = ", ".join(f"{name} has {size} images" for name, size in sizes.items())
+        if not settings.allow_unequal_sizes and ("fid" in settings.metrics or "base" in sets):
+            raise InputError(
+                f"{spelled}: FID depends on the number of images; give sets of one size, or set "
+                f"evaluation.allow_unequal_sizes"
+            )
+        warnings.append(f"{spelled}: a FID is comparable only at equal numbers of images.")
+    shapes = {name: index.image_shape for name, index in indexes.items()}
+    if len(set(shapes.values())) > 1:
+        spelled = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
+        warnings.append(f"The images differ in shape ({spelled}); the extractor resizes them to one.")
+    return warnings
+
+
+def _check_dimension(features: dict[str, np.ndarray], settings: EvaluationSettings) -> list[str]:
+    count = min(len(values) for values in features.values())
+    dimension = features["reference"].shape[1]
+    if "fid" in settings.metrics and count < 2 * dimension:
+        return [
+            f"{count} images for features of dimension {dimension}: the covariances are nearly singular and "
+            f"FID is far above its value at many images; use at least {2 * dimension}, or a smaller layer."
+        ]
+    return []
+
+
+def _extract(
+    sets: dict[str, str],
+    settings: EvaluationSettings,
+    cache: str | None,
+    actors: int,
+    gpus_per_actor: float | None,
+    progress: Progress | None,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    from gebm.evaluation.extractors.extractor import make_extractor
+
+    if gpus_per_actor is None:
+        gpus = ray.cluster_resources().get("GPU", 0)
+        gpus_per_actor = min(1.0, gpus / actors)
+
+    def tell(name: str, farm: FarmProgress) -> None:
+        if progress is not None:
+            progress(farm.done, farm.total, f"features of {name}  {farm.rate:,.0f} images a second")
+
+    features = {}
+    for name, url in sets.items():
+        features[name] = extract_features(
+            url,
+            settings.extractor,
+            cache=cache,
+            actors=actors,
+            gpus_per_actor=gpus_per_actor,
+            progress=partial(tell, name),
+        )
+    return features, make_extractor(settings.extractor).description
+
+
+def _frechet(
+    real: np.ndarray, model: np.ndarray, base: np.ndarray | None, groups: int, seed: int
+) -> tuple[Result, dict[str, Any]]:
+    """FID of both against the real images, and their ratio with its paired jackknife interval."""
+
+    def distances(
+        of_real: FrechetStatistics, of_model: FrechetStatistics, of_base: FrechetStatistics
+    ) -> tuple[float, float]:
+        root = covariance_root(of_real)
+        return (
+            frechet_distance(of_model, of_real, root_of_b=root),
+            frechet_distance(of_base, of_real, root_of_b=root),
+        )
+
+    if base is None:
+        return {"fid_model": frechet_distance(FrechetStatistics.of(model), FrechetStatistics.of(real))}, {}
+    fid_model, fid_base = distances(*(FrechetStatistics.of(side) for side in (real, model, base)))
+    found: Result = {"fid_model": fid_model, "fid_base": fid_base}
+    if fid_base == 0.0:
+        return found, {}  # a base that is the data itself: there is no ratio to it
+
+    def ratio(*sides: FrechetStatistics) -> float:
+        of_model, of_base = distances(*sides)
+        return of_model / of_base
+
+    parts = [split_into_groups(side, groups, seed) for side in (real, model, base)]
+    interval = paired_jackknife(ratio, *parts)
+    found |= {
+        "fid_ratio": interval.estimate,
+        "fid_ratio_interval": [interval.low, interval.high],
+        "fid_ratio_bias_corrected": interval.bias_corrected,
+    }
+    return found, {"fid_ratio": interval._asdict()}
+
+
+def _tests(
+    real: np.ndarray,
+    model: np.ndarray,
+    base: np.ndarray | None,
+    settings: EvaluationSettings,
+    seed: int,
+    warnings: list[str],
+) -> tuple[Result, dict[str, Any]]:
+    """The tests asked for; appends to `warnings` what had to be left out."""
+    found: Result = {}
+    details: dict[str, Any] = {}
+    if "mmd" in settings.tests:
+        order = np.random.default_rng(derive_seed(seed, "evaluate", "halves")).permutation(len(real))
+        half = len(real) // 2
+        pairs = {"mmd_model": (real, model), "mmd_null": (real[order[:half]], real[order[half : 2 * half]])}
+        if base is not None:
+            pairs["mmd_base"] = (real, base)
+        for name, (x, y) in pairs.items():
+            if min(len(x), len(y)) < 2:
+                warnings.append(f"{name} was left out: a test needs at least two images a side.")
+                continue
+            outcome = _mmd(x, y, settings, derive_seed(seed, "evaluate", name))
+            found[name] = {
+                key: getattr(outcome, key) for key in ("statistic", "p_value", "n", "m", "permutations")
+            }
+            details[name] = asdict(outcome)
+    if "relative" in settings.tests and base is not None:
+        n = min(len(real), len(model), len(base))
+        if n < max(len(real), len(model), len(base)):
+            warnings.append(
+                f"The relative test takes equally many images: the first {n} of each set were used."
+            )
+        relative = relative_mmd_test(
+            real[:n],
+            model[:n],
+            base[:n],
+            kernel=settings.kernel,
+            bandwidth=settings.bandwidth,
+            permutations=settings.permutations,
+            level=settings.level,
+            seed=derive_seed(seed, "evaluate", "mmd_relative"),
+        )
+        found["mmd_relative"] = {"statistic": relative.statistic, "p_value": relative.p_value}
+        details["mmd_relative"] = asdict(relative)
+    return found, details
+
+
+def _mmd(
+    x: np.ndarray, y: np.ndarray, settings: EvaluationSettings, seed: int, null: str = "permutation"
+) -> TestResult:
+    return mmd_test(
+        x,
+        y,
+        kernel=settings.kernel,
+        bandwidth=settings.bandwidth,
+        null=null,
+        permutations=settings.permutations,
+        level=settings.level,
+        seed=seed,
+    )
