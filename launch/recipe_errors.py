@@ -1,4 +1,4 @@
-"""From a validation error to one sentence: which key, written where, what is wrong, what was probably meant."""
+"""From a validation error to one sentence: which key, written where, what is wrong, what was meant."""
 
 from __future__ import annotations
 
@@ -70,22 +70,32 @@ def _origin(path: KeyPath, source: str, origins: Origins) -> str:
     for length in range(len(path), 0, -1):
         if path[:length] in origins:
             return origins[path[:length]]
+        # A section that no line opens, only keys in it: `[a.b]`, or `--set a.b=c`.
+        for written, place in origins.items():
+            if written[:length] == path[:length]:
+                return place
     return source
 
 
 def _nearest_key(path: KeyPath, model: type[BaseModel]) -> str:
     every = list(key_paths(model))
     siblings = [known[-1] for known in every if known[:-1] == path[:-1]]
-    near = get_close_matches(path[-1], siblings, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean {'.'.join((*path[:-1], near[0]))}?"
-    # The right key in the wrong section, or a section that is misspelt.
-    elsewhere = [".".join(known) for known in every if known[-1] == path[-1]]
-    elsewhere += get_close_matches(".".join(path), [".".join(known) for known in every], n=1, cutoff=0.6)
-    if elsewhere:
-        return f"did you mean {elsewhere[0]}?"
+    dotted = [".".join(known) for known in every if len(known) >= len(path)]
+    candidates = [
+        *_beside(path, get_close_matches(path[-1], siblings, n=1, cutoff=0.8)),
+        # The right key in the wrong section.
+        *(".".join(known) for known in every if known[-1] == path[-1]),
+        *_beside(path, get_close_matches(path[-1], siblings, n=1, cutoff=0.6)),
+        *get_close_matches(".".join(path), dotted, n=1, cutoff=0.8),
+    ]
+    if candidates:
+        return f"did you mean {candidates[0]}?"
     section = f"[{'.'.join(path[:-1])}]" if len(path) > 1 else "a recipe"
     return f"{section} knows {', '.join(siblings)}"
+
+
+def _beside(path: KeyPath, names: list[str]) -> list[str]:
+    return [".".join((*path[:-1], name)) for name in names]
 
 
 def _nearest_value(entry: ErrorDetails) -> str:

@@ -53,6 +53,8 @@ def claimed_run(run: str, recipe: Recipe) -> Iterator[str]:
         if fresh and not storage.list_names(storage.join(run, CHECKPOINTS)):
             for name in (TIMINGS, METRICS, CHECKPOINTS, CONFIG):
                 storage.remove(storage.join(run, name))
+            if not storage.list_names(run):
+                storage.remove(run)
         raise
 
 
@@ -115,7 +117,8 @@ def with_data(data: DataSettings, train: str | None, validation: str | None) -> 
             changes = {name: storage.join(train, name) for name in inside}
         else:
             changes["train"] = train
-        changes["source"] = "shards"
+        # The recipe's own splits belong to the recipe's own data.
+        changes = {"source": "shards", "validation": None, "test": None, **changes}
     if validation is not None:
         changes["validation"] = storage.absolute(validation)
     return data.model_copy(update=changes)

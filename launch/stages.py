@@ -15,7 +15,7 @@ from gebm.cluster.farm import FarmProgress
 from gebm.cluster.index import index_digest, load_index
 from gebm.cluster.manifest import load_manifest
 from gebm.cluster.resources import count_cpus, count_gpus
-from gebm.evaluation.evaluate import evaluate
+from gebm.evaluation.evaluate import compare, evaluate
 from gebm.evaluation.settings import EvaluationSettings
 from gebm.launch.config import Recipe
 from gebm.launch.data.mnist import IMAGE_SHAPE as MNIST_SHAPE
@@ -39,7 +39,7 @@ class Actors(NamedTuple):
 
 
 def plan_actors(actors: int | None) -> Actors:
-    """One actor for each GPU of the connected cluster or, without GPUs, for each CPU; or as many as asked for.
+    """One actor for each GPU of the connected cluster or, without GPUs, each CPU; or as many as asked for.
 
     More actors than GPUs share them. Raises `InputError` for fewer than one.
     """
@@ -77,8 +77,8 @@ def prepare_data(run: str, recipe: Recipe, report: Report) -> None:
         data_url(run, recipe, split).rpartition("/")[2] != split for split in ("train", "validation", "test")
     ):
         raise InputError(
-            "data.source 'mnist' writes the folders train, validation and test side by side; name them so, or "
-            "set data.source to 'shards'"
+            "data.source 'mnist' writes the folders train, validation and test side by side; name them so, "
+            "or set data.source to 'shards'"
         )
     write_mnist(
         folders.pop(),
@@ -92,7 +92,7 @@ def prepare_data(run: str, recipe: Recipe, report: Report) -> None:
 def train_model(
     run: str, recipe: Recipe, report: Report, *, workers: int | None, gpus_per_worker: float | None
 ) -> None:
-    """Train the recipe's model on the connected cluster; the run gets `metrics/`, `checkpoints/`, `model/`."""
+    """Train the recipe's model; the run gets `metrics/`, `checkpoints/` and `model/`."""
 
     def tell(record: dict[str, Any]) -> None:
         rate = record.get("images_per_second")
@@ -136,8 +136,8 @@ def tune_sampler(
 def sampler_of(run: str, recipe: Recipe, name: str | None = None) -> SamplerSettings:
     """The sampler settings of a run: the tuned ones if there are, else the recipe's.
 
-    With `name`, those of that sampler: the tuned ones only if they are its own, and for `base` the same layout
-    of chains and shards, so that base and model start from the same prior draws.
+    With `name`, those of that sampler: the tuned ones only if they are its own, and for `base` the same
+    layout of chains and shards, so that base and model start from the same prior draws.
     """
     settings = recipe.sampler
     if storage.exists(storage.join(run, TUNE)):
@@ -157,7 +157,7 @@ def draw_samples(
     seed: int,
     actors: int | None,
 ) -> dict[str, Any]:
-    """Draw `count` images of a model (or its base) into a shard set at `output`. Returns the farm's summary."""
+    """Draw `count` images of a model (or its base) into a shard set at `output`."""
     staff = plan_actors(actors)
     return sample(
         model_url=model_url,
@@ -210,6 +210,28 @@ def evaluate_samples(
 def write_report(run: str, report: Report) -> str:
     """Write the run's `report.html` and `summary.json`. Returns the path of the page."""
     return build_report(run, progress=lambda *state: report(*state))
+
+
+def compare_samples(
+    first: str,
+    second: str,
+    settings: EvaluationSettings,
+    report: Report,
+    *,
+    seed: int,
+    cache: str | None,
+    actors: int | None,
+) -> dict[str, Any]:
+    """The MMD two-sample test of two shard sets."""
+    return compare(
+        first,
+        second,
+        settings,
+        seed=seed,
+        cache=cache,
+        actors=plan_actors(actors).count,
+        progress=report,
+    )
 
 
 def has_data(run: str, recipe: Recipe) -> bool:

@@ -1,4 +1,4 @@
-"""The house stands: folders import upwards only, the package list is complete, files are named for one thing."""
+"""The house stands: folders import upwards only, the package list is complete, files do one thing."""
 
 from __future__ import annotations
 

@@ -32,7 +32,11 @@ def command(
     weights: Annotated[str | None, typer.Option(help="Its weights file.")] = None,
     permutations: Annotated[int | None, typer.Option(help="Permutations of each test.")] = None,
     groups: Annotated[int | None, typer.Option(help="Groups of the jackknife.")] = None,
-    level: Annotated[float | None, typer.Option(help="Level of tests and intervals.")] = None,
+    level: Annotated[float | None, typer.Option(help="Level of the tests.")] = None,
+    kernel: Annotated[str | None, typer.Option(help="Kernel of the tests: gaussian, laplace, ...")] = None,
+    unequal: Annotated[
+        bool | None, typer.Option("--unequal", help="Allow sets of different size (FID depends on it).")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of groups and permutations.")] = 0,
     cache: Annotated[
         str | None, typer.Option(metavar="URL", help="Keeps features for the next time.")
@@ -59,6 +63,8 @@ def command(
             "permutations": permutations,
             "groups": groups,
             "level": level,
+            "kernel": kernel,
+            "allow_unequal_sizes": unequal,
             "extractor": changed(
                 default.extractor,
                 {"name": extractor, "layer": layer, "input_size": input_size, "weights": weights},

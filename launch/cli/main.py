@@ -8,17 +8,29 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from gebm.cluster.errors import FarmError, InputError
 from gebm.launch.cli import compare, data, demo, evaluate, report, sample, train, tune
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
+ORDER = ("demo", "data", "train", "tune", "sample", "evaluate", "compare", "report")
+
+
+class _InOrder(TyperGroup):
+    """Lists commands in the order in which they are used; typer would put `data`, a group, last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 app = typer.Typer(
     name="gebm",
+    cls=_InOrder,
     help="Train, sample and evaluate Generalized Energy-Based Models, on a laptop or a Ray cluster.",
     no_args_is_help=True,
     add_completion=False,

@@ -9,7 +9,7 @@ import typer
 Address = Annotated[
     str | None,
     typer.Option(
-        help="Ray cluster to join: HOST:PORT, or 'auto' for the one on this machine. Without: one is started here.",
+        help="Ray cluster to join: HOST:PORT, or 'auto' for this machine's. Without: one is started.",
         rich_help_panel="Where it runs",
     ),
 ]
@@ -40,7 +40,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Another value for a key of the recipe, e.g. trainer.batch_size=64. Give it as often as you like.",
+        help="Another value for a key of the recipe, e.g. trainer.batch_size=64. May be repeated.",
     ),
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random. Without: the recipe's.")]

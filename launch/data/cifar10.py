@@ -1,4 +1,4 @@
-"""The shards of CIFAR-10 (`train-*.tar.gz`, `test-*.tar.gz`, fields `jpg` or `png`, and `cls`) as a data set."""
+"""The shards of CIFAR-10 (`train-*.tar.gz`, `test-*.tar.gz`, with `jpg` and `cls`) as a data set."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ def write_dataset(out: str, description: Mapping[str, Any], write: Callable[[str
     """Let `write(out)` make the shard sets of a data set, unless they are there already; say whether it ran.
 
     `description` is what the data set is made from: the same one at `out` means that it is finished; a
-    damaged or interrupted one is written again, another one raises `InputError`. When `write` refuses its input, what it had
-    written is taken away again.
+    damaged or interrupted one is written again, another one raises `InputError`. When `write` refuses its
+    input, what it had written is taken away again.
     """
     out = storage.absolute(out)
     location = storage.join(out, DESCRIPTION)
@@ -50,6 +50,8 @@ def write_dataset(out: str, description: Mapping[str, Any], write: Callable[[str
     except InputError:
         _remove_splits(out)
         storage.remove(location)
+        if not storage.list_names(out):
+            storage.remove(out)
         raise
     _describe(location, description, complete=True)
     return True
@@ -83,7 +85,7 @@ def split_counts(total: int, fractions: tuple[float, float, float]) -> tuple[int
     """
     if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] == 0:
         raise InputError(
-            f"--split {','.join(f'{f:g}' for f in fractions)}: three fractions that sum to 1, the first above 0"
+            f"--split {','.join(f'{f:g}' for f in fractions)}: three fractions with sum 1, the first above 0"
         )
     validation, test = (round(total * fraction) for fraction in fractions[1:])
     counts = (total - validation - test, validation, test)

@@ -143,7 +143,7 @@ def test_a_corrupt_image_is_named_and_nothing_is_left_behind(folder, tmp_path):
         ("none", {}, "is not a folder"),
         ("empty", {}, "holds no image"),
         ("images", {"channels": 4}, "--channels 4: give 1"),
-        ("images", {"fractions": (0.5, 0.2, 0.2)}, "three fractions that sum to 1"),
+        ("images", {"fractions": (0.5, 0.2, 0.2)}, "three fractions with sum 1"),
         ("images", {"fractions": (0.98, 0.01, 0.01)}, "leave none for validation"),
     ],
 )
@@ -254,7 +254,7 @@ def test_what_is_not_cifar10_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(InputError, match="4 classes"):
         write_cifar10(str(tmp_path / "few classes"), str(tmp_path / "out"))
     write_cifar_like(tmp_path / "good")
-    with pytest.raises(InputError, match="--validation-shards 3: .* has 3 training shards"):
+    with pytest.raises(InputError, match=r"--validation-shards 3: .* has 3 training shards"):
         write_cifar10(str(tmp_path / "good"), str(tmp_path / "out"), validation_shards=3)
     with pytest.raises(InputError, match="holds no shard"):
         write_cifar10(str(tmp_path / "nothing"), str(tmp_path / "out"))
