@@ -1,1 +1,18 @@
-"""The generalized energy-based model, in plain PyTorch."""
+"""The generalized energy-based model, in plain PyTorch: no Ray, no accelerate."""
+
+from gebm.trainer.model.export import load_model, model_digest, save_model
+from gebm.trainer.model.gebm import GEBM, build_model, freeze
+from gebm.trainer.model.pixels import from_uint8, to_uint8
+from gebm.trainer.model.settings import ModelSettings
+
+__all__ = [
+    "GEBM",
+    "ModelSettings",
+    "build_model",
+    "freeze",
+    "from_uint8",
+    "load_model",
+    "model_digest",
+    "save_model",
+    "to_uint8",
+]

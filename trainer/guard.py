@@ -1,0 +1,30 @@
+"""Stopping a training run that has diverged, while its last good checkpoint is still there."""
+
+from __future__ import annotations
+
+import math
+
+from gebm.cluster.errors import InputError
+
+
+class TrainingDivergedError(InputError):
+    """A loss or an energy is no number any more, or beyond all sense. Names the round; checkpoints are kept."""
+
+
+def check(values: dict[str, float], *, round_number: int, energy_limit: float) -> None:
+    """Raise `TrainingDivergedError` when a metric is not finite or a mean energy is beyond `energy_limit`."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise TrainingDivergedError(_message(name, value, round_number, "is not finite"))
+    for name in ("energy_real", "energy_fake"):
+        if abs(values[name]) > energy_limit:
+            raise TrainingDivergedError(
+                _message(name, values[name], round_number, f"is beyond trainer.energy_limit = {energy_limit:g}")
+            )
+
+
+def _message(name: str, value: float, round_number: int, what: str) -> str:
+    return (
+        f"training diverged in round {round_number}: {name} = {value:g} {what}; the last good checkpoint is kept. "
+        "Lower trainer.joint.energy_learning_rate and base_learning_rate, or raise trainer.joint.gradient_penalty"
+    )

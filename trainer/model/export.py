@@ -1,0 +1,104 @@
+"""A trained model on disk: `model.toml` says what it is, `weights.safetensors` holds its numbers.
+
+The description is enough to rebuild the model without the configuration of its training. It names the digest
+of the weights, so it is written last: whoever finds `model.toml` finds the weights that belong to it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import safetensors.torch
+import tomli_w
+import torch
+from pydantic import ValidationError
+
+from gebm.cluster import storage
+from gebm.cluster.errors import InputError
+from gebm.cluster.settings import StrictModel
+from gebm.trainer.model.gebm import GEBM, build_model, freeze
+from gebm.trainer.model.settings import ModelSettings
+
+FORMAT_VERSION = 1
+DESCRIPTION, WEIGHTS, CARD = "model.toml", "weights.safetensors", "README.md"
+
+
+class ModelDescription(StrictModel):
+    """What `model.toml` holds."""
+
+    format_version: int = FORMAT_VERSION
+    image_shape: tuple[int, int, int]
+    weights_sha256: str
+    network: ModelSettings
+
+
+def save_model(model: GEBM, settings: ModelSettings, url: str, card: str = "") -> str:
+    """Write the model to the folder `url` and return the digest of its weights."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = safetensors.torch.save(state)
+    storage.make_directory(url)
+    storage.write_bytes_atomic(storage.join(url, WEIGHTS), weights)
+    if card:
+        storage.write_bytes_atomic(storage.join(url, CARD), card.encode())
+    digest = storage.sha256(storage.join(url, WEIGHTS))
+    description = ModelDescription(image_shape=model.image_shape, weights_sha256=digest, network=settings)
+    text = tomli_w.dumps(description.model_dump(mode="json"))
+    storage.write_bytes_atomic(storage.join(url, DESCRIPTION), text.encode())
+    return digest
+
+
+def find_model(url: str) -> str:
+    """The folder with `model.toml`: `url` itself or, when `url` is a run, its `model/`."""
+    for folder in (url, storage.join(url, "model")):
+        if storage.exists(storage.join(folder, DESCRIPTION)):
+            return folder
+    raise InputError(
+        f"{url}: no {DESCRIPTION} here or in model/; give a finished run of `gebm train` or its model folder"
+    )
+
+
+def read_description(url: str) -> ModelDescription:
+    """What the model at `url` is. Raises `InputError` when the description cannot be understood."""
+    path = storage.join(find_model(url), DESCRIPTION)
+    try:
+        content: dict[str, Any] = tomllib.loads(storage.read_text(path))
+        description = ModelDescription.model_validate(content)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError) as error:
+        raise InputError(f"{path}: not a model description ({_first_line(error)}); export the model again") from error
+    if description.format_version != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: format_version {description.format_version}, this version of gebm reads {FORMAT_VERSION}; "
+            "use the version that wrote it"
+        )
+    return description
+
+
+def model_digest(url: str) -> str:
+    """SHA-256 of the weights of the model at `url`, as its description names it."""
+    return read_description(url).weights_sha256
+
+
+def load_model(url: str, device: str | torch.device = "cpu") -> GEBM:
+    """The model at `url` (a run or a model folder), frozen: evaluation mode, no weight gradients.
+
+    Raises `InputError` when there is none, when the weights are damaged (their digest is checked) or when they
+    belong to another architecture than the description.
+    """
+    folder = find_model(url)
+    description = read_description(folder)
+    path = storage.join(folder, WEIGHTS)
+    if not storage.exists(path):
+        raise InputError(f"{path}: missing; {DESCRIPTION} names it: export the model again")
+    if storage.sha256(path) != description.weights_sha256:
+        raise InputError(f"{path}: damaged (its SHA-256 is not the weights_sha256 of {DESCRIPTION}); export it again")
+    model = build_model(description.network, description.image_shape)
+    try:
+        model.load_state_dict(safetensors.torch.load(storage.read_bytes(path)))
+    except RuntimeError as error:
+        raise InputError(f"{path}: weights of another architecture than {DESCRIPTION} describes: {error}") from error
+    return freeze(model.to(device))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,67 @@
+"""What a training run is configured by."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from gebm.cluster.settings import StrictModel
+from gebm.trainer.model.settings import ModelSettings
+
+__all__ = ["EnergyPhase", "JointPhase", "ModelSettings", "TrainerSettings"]
+
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class JointPhase(StrictModel):
+    """Generator and energy together: `energy_steps` energy steps for each base step."""
+
+    steps: NonNegativeInt = 1200  # base steps
+    energy_steps: PositiveInt = 2
+    warmup_energy_steps: PositiveInt = 20  # instead of energy_steps, before each of the first warmup_steps
+    warmup_steps: NonNegativeInt = 2
+    warmup_every: NonNegativeInt = 0  # and again before every multiple of this base step; 0: never
+    base_learning_rate: PositiveFloat = 1e-3
+    energy_learning_rate: PositiveFloat = 1e-3
+    decay_factor: PositiveFloat = 1.0  # both rates are multiplied by this ...
+    decay_every: PositiveInt = 5000  # ... each time so many base steps are done
+    gradient_penalty: NonNegativeFloat = 1.0
+    base_average: Decay = 0.99  # of the generator's exponential moving average
+
+
+class EnergyPhase(StrictModel):
+    """The energy alone, on the frozen averaged generator that is exported with it."""
+
+    steps: NonNegativeInt = 400  # energy steps
+    learning_rate: PositiveFloat = 1e-3  # falls linearly to 0
+    gradient_penalty: NonNegativeFloat = 0.3
+    energy_average: Decay = 0.995  # of the energy's exponential moving average
+
+
+class TrainerSettings(StrictModel):
+    """A training run: a joint phase, then an energy phase, then the export."""
+
+    objective: Literal["kale"] = "kale"
+    batch_size: PositiveInt = 64  # of all workers together
+    lanes: PositiveInt = 64  # streams that the data is cut into, whatever the number of workers
+    betas: tuple[Decay, Decay] = (0.5, 0.99)  # of Adam
+    dtype: Literal["float32", "float64"] = "float32"
+    log_partition_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    log_partition_draws: PositiveInt = 10_000  # prior draws of the exported log-partition
+    batch_norm_draws: PositiveInt = 2_000  # prior draws of the averaged generator's batch-norm statistics
+    energy_limit: PositiveFloat = 1e4  # a mean energy beyond it, either way, counts as divergence
+    log_every: PositiveInt = 10  # rounds (base steps; energy steps in the energy phase)
+    checkpoint_every: PositiveInt = 100  # rounds
+    keep_checkpoints: PositiveInt = 2
+    joint: JointPhase = JointPhase()
+    energy: EnergyPhase = EnergyPhase()
+
+    @model_validator(mode="after")
+    def _checkpoints_follow_logs(self) -> TrainerSettings:
+        if self.checkpoint_every % self.log_every:
+            raise ValueError(
+                f"checkpoint_every ({self.checkpoint_every}) must be a multiple of log_every ({self.log_every}): "
+                "a checkpoint must not fall inside a line of metrics"
+            )
+        return self

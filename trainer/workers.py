@@ -1,0 +1,48 @@
+"""The group of workers that train one model, seen from one of them, through accelerate.
+
+Every loss is a function of the energies of the *global* batch. A worker gathers those energies (a few hundred
+numbers), differentiates the loss with respect to them, back-propagates its own rows, and the workers' gradients
+are summed. One rule for every objective, and exactly the gradient of one worker with the whole batch: no mean of
+means, no softmax of a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+
+class Workers:
+    """`rank` of `world` workers, its device, and the two collectives that training needs."""
+
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
+        self.rank: int = accelerator.process_index
+        self.world: int = accelerator.num_processes
+        self.device: torch.device = accelerator.device
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows of all workers, `(n, ...)` to `(world * n, ...)`, in order of rank, detached."""
+        if self.world == 1:
+            return rows.detach()
+        return self.accelerator.gather(rows.detach().contiguous())
+
+    def own(self, gathered: Tensor) -> Tensor:
+        """This worker's part of gathered rows."""
+        count = len(gathered) // self.world
+        return gathered[self.rank * count : (self.rank + 1) * count]
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace each gradient by its sum over the workers, in one all-reduce of one flat buffer."""
+        if self.world == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        flat = self.accelerator.reduce(flat, reduction="sum")
+        offset = 0
+        for gradient in gradients:
+            gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
+            offset += gradient.numel()
