@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,8 @@ from gebm.cluster.errors import InputError
 
 OBJECT_STORE_BYTES = 256 << 20
 """Of a local Ray. Images never pass through it, only records and small settings do."""
+
+KNOCK_SECONDS = 10.0
 
 
 @contextmanager
@@ -43,10 +46,18 @@ def connection(address: str | None, *, cpus: int | None = None, quiet: bool = Tr
         )
     else:
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=not quiet, logging_level=level)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"no Ray cluster answers at {address} ({error}); check --address") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once when nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()

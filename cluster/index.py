@@ -35,9 +35,7 @@ class ShardIndex(StrictModel):
     shards: tuple[ShardRecord, ...]
 
 
-def build_index(
-    url: str, pattern: str = "*.tar*", progress: Callable[[int, int], None] | None = None
-) -> ShardIndex:
+def build_index(url: str, pattern: str = "*.tar*", progress: Callable[[int, int], None] | None = None) -> ShardIndex:
     """Read every sample of every shard at `url` whose name matches `pattern`, and return their index.
 
     Every image is decoded. `progress(done, total)` is called after each shard. One shard at a time is held in
@@ -66,9 +64,7 @@ def build_index(
     return make_index(records, shape, classes if labelled else None)
 
 
-def make_index(
-    records: list[ShardRecord], image_shape: tuple[int, int, int], classes: int | None
-) -> ShardIndex:
+def make_index(records: list[ShardRecord], image_shape: tuple[int, int, int], classes: int | None) -> ShardIndex:
     """Return the index of shards that were just written, without reading them again."""
     return ShardIndex(
         image_shape=image_shape,

@@ -159,9 +159,7 @@ class LaneReader:
                 keys.append(block.keys[inside])
                 if block.labels is not None:
                     labels.append(block.labels[inside])
-        return ImageBatch(
-            np.stack(images), np.array(labels, dtype=np.int64) if self.index.labels else None, keys
-        )
+        return ImageBatch(np.stack(images), np.array(labels, dtype=np.int64) if self.index.labels else None, keys)
 
 
 class _Blocks:

@@ -91,9 +91,7 @@ def begin_manifest(output: str, settings: dict[str, Any], items: Sequence[WorkIt
             f"{output} belongs to another run ({_first_difference(old.settings, settings)}); "
             "choose another output directory or remove this one"
         )
-    return with_items(
-        fresh, {name: record for name, record in old.items.items() if _is_sound(output, record)}
-    )
+    return with_items(fresh, {name: record for name, record in old.items.items() if _is_sound(output, record)})
 
 
 def with_items(manifest: Manifest, items: dict[str, dict[str, Any]]) -> Manifest:

@@ -42,9 +42,7 @@ def read_shard(url: str, record: ShardRecord, start: int = 0, stop: int | None =
     return decode_samples(_read_samples(source, record, start, stop), source=source)
 
 
-def iterate_batches(
-    url: str, batch_size: int, start: int = 0, stop: int | None = None
-) -> Iterator[ImageBatch]:
+def iterate_batches(url: str, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[ImageBatch]:
     """Yield samples [start, stop) of the whole set in index order, `batch_size` at a time, the last shorter.
 
     Samples are numbered through all shards. One shard's encoded bytes are in memory at a time.

@@ -137,9 +137,7 @@ def parse_tar(data: bytes, *, source: str) -> Iterator[Sample]:
     if len(mark) < tarfile.BLOCKSIZE:
         raise _truncated(source, key)
     if any(mark):
-        raise InputError(
-            f"shard {source} is corrupt after sample {key!r} (bad header); fetch or write it again"
-        )
+        raise InputError(f"shard {source} is corrupt after sample {key!r} (bad header); fetch or write it again")
     if fields:
         yield Sample(key, fields, begin)
 
@@ -235,9 +233,7 @@ def _next_member(archive: tarfile.TarFile, source: str, key: str) -> tarfile.Tar
     except tarfile.ReadError as error:
         raise _truncated(source, key) from error
     except (tarfile.TarError, ValueError, EOFError) as error:
-        raise InputError(
-            f"shard {source} is corrupt after sample {key!r} ({error}); write it again"
-        ) from error
+        raise InputError(f"shard {source} is corrupt after sample {key!r} ({error}); write it again") from error
     archive.members.clear()  # type: ignore[attr-defined]  # it would keep every header of a large shard
     return member
 

@@ -2,7 +2,8 @@
 
 A URL is anything that fsspec knows (`s3://bucket/run`, `gs://...`, `memory://...`) or a plain local path.
 Object stores can neither append nor rename, so nothing here needs it: a file is written in one piece, and a
-reader sees the old bytes or the new ones, never a part.
+reader sees the old bytes or the new ones, never a part. A protocol that is not known, or whose package is not
+installed, is an InputError.
 """
 
 import hashlib
@@ -15,6 +16,8 @@ from typing import IO, Any
 import fsspec
 from fsspec.core import split_protocol, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+
+from gebm.cluster.errors import InputError
 
 PART_SUFFIX = ".part"
 """Ending of a local file that is still being written. Its name starts with a dot."""
@@ -118,9 +121,7 @@ def list_names(url: str) -> list[str]:
 def list_sizes(url: str) -> dict[str, int]:
     """Return {name: bytes} of the files that stand directly in a directory, by one listing."""
     return {
-        name: int(entry["size"] or 0)
-        for name, entry in sorted(_entries(url).items())
-        if entry["type"] != "directory"
+        name: int(entry["size"] or 0) for name, entry in sorted(_entries(url).items()) if entry["type"] != "directory"
     }
 
 
@@ -158,8 +159,11 @@ def _open_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     local = local_path(url)
     if local is not None:
         return LocalFileSystem(), str(local)
-    # Listings must be fresh: other processes write beside us.
-    return url_to_fs(str(url), use_listings_cache=False)
+    try:
+        # Listings must be fresh: other processes write beside us.
+        return url_to_fs(str(url), use_listings_cache=False)
+    except (ImportError, ValueError) as error:  # an unknown protocol, or one whose package is not installed
+        raise InputError(f"{url} cannot be opened: {error}") from error
 
 
 def _entries(url: str) -> dict[str, dict[str, Any]]:

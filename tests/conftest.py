@@ -34,8 +34,8 @@ def ray_cluster() -> Iterator[None]:
 def make_shards(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Return `make_shards(counts=(50, 30, 40), *, size=32, channels=1, seed=0, labels=True, ending=".tar")`.
 
-    It writes one shard of digit-like images for each of `counts`, and their index, into a directory of its own
-    and returns that directory.
+    It writes one shard of digit-like images for each of `counts`, and their index, into a directory of its
+    own and returns that directory.
     """
 
     def make(

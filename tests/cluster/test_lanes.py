@@ -36,14 +36,13 @@ def global_batch(url: str, step: int, world: int, *, batch_size: int = 16, lanes
 
 
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz"])
-def test_one_two_and_four_ranks_see_the_same_global_batches(
-    make_shards: Callable[..., str], ending: str
-) -> None:
+def test_one_two_and_four_ranks_see_the_same_global_batches(make_shards: Callable[..., str], ending: str) -> None:
     url = make_shards((31, 7, 22), size=16, ending=ending)
     for step in (0, 1, 9, 250):
         one, two, four = (global_batch(url, step, world) for world in (1, 2, 4))
         assert one.keys == two.keys == four.keys
         assert np.array_equal(one.images, two.images) and np.array_equal(one.images, four.images)
+        assert one.labels is not None and two.labels is not None and four.labels is not None
         assert np.array_equal(one.labels, two.labels) and np.array_equal(one.labels, four.labels)
 
 

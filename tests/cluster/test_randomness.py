@@ -11,8 +11,9 @@ def test_a_seed_never_changes_between_versions() -> None:
 
 
 def test_every_part_of_the_triple_counts() -> None:
-    triples = list(product((0, 1, 2**40), ("sample", "train", "sample/1"), (0, 1, "0", "1", "é")))
-    assert len({derive_seed(*triple) for triple in triples}) == len(triples)
+    items: tuple[str | int, ...] = (0, 1, "0", "1", "é")
+    triples = list(product((0, 1, 2**40), ("sample", "train", "sample/1"), items))
+    assert len({derive_seed(seed, stage, item) for seed, stage, item in triples}) == len(triples)
 
 
 def test_seeds_have_63_bits_that_are_all_used() -> None:

@@ -20,8 +20,8 @@ import numpy as np
 from gebm.cluster.shards import encode_png, write_shard
 random = np.random.default_rng(3)
 write_shard(sys.argv[1], (
-    {"__key__": f"{n:04d}", "cls": b"%d" % (n % 7), "png": encode_png(random.integers(0, 256, (9, 8, 3), np.uint8))}
-    for n in range(40)
+    {"__key__": f"{n:04d}", "cls": b"%d" % (n % 7), "png": encode_png(image)}
+    for n, image in enumerate(random.integers(0, 256, (40, 9, 8, 3), np.uint8))
 ))
 """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gebm.cluster import storage
+from gebm.cluster.errors import InputError
 
 
 @pytest.fixture(params=["local", "object store"])
@@ -63,9 +64,7 @@ def test_a_listing_does_not_hide_what_another_process_wrote(tmp_path: Path) -> N
     assert storage.list_names(str(tmp_path)) == ["new"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_debris(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = str(tmp_path / "value")
     storage.write_bytes_atomic(url, b"old")
 
@@ -86,7 +85,8 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> No
     program = (
         "import sys; from gebm.cluster import storage\n"
         "print('on', flush=True)\n"
-        f"while True:\n  for letter in (b'a', b'b'): storage.write_bytes_atomic(sys.argv[1], letter * {size})\n"
+        "while True:\n"
+        f"  for letter in (b'a', b'b'): storage.write_bytes_atomic(sys.argv[1], letter * {size})\n"
     )
     for milliseconds in (5, 12, 31, 50):
         writer = subprocess.Popen([sys.executable, "-c", program, url], stdout=subprocess.PIPE)
@@ -114,3 +114,8 @@ def test_absolute_means_the_same_in_every_directory(tmp_path: Path, monkeypatch:
     assert storage.local_path("s3://bucket/run") is None
     assert storage.local_path("runs") == tmp_path / "runs"
     assert storage.join("s3://bucket/", "a", "/b") == "s3://bucket/a/b"
+
+
+def test_an_unknown_kind_of_storage_is_an_input_error_that_names_the_url() -> None:
+    with pytest.raises(InputError, match="nostore://bucket/run cannot be opened"):
+        storage.exists("nostore://bucket/run")

@@ -1,0 +1,37 @@
+"""The board: records of workers reach the driver once, in order."""
+
+import pytest
+import ray
+
+from gebm.cluster.progress_board import ProgressBoard, drain, post
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def test_records_of_workers_reach_the_driver_once_and_in_order() -> None:
+    board = ProgressBoard()
+
+    @ray.remote
+    def train(rank: int) -> None:
+        from gebm.cluster.progress_board import post
+
+        for step in range(50):
+            post(board, {"rank": rank, "step": step})
+
+    ray.get([train.remote(rank) for rank in range(2)])
+    post(board, {"rank": "driver", "step": 0})
+    records = []
+    for _ in range(100):
+        records += drain(board)
+        if len(records) == 101:
+            break
+    assert drain(board) == []
+    for rank in range(2):
+        assert [record["step"] for record in records if record["rank"] == rank] == list(range(50))
+    board.close()
+
+
+def test_posting_to_a_lost_board_does_no_harm() -> None:
+    board = ProgressBoard()
+    board.close()
+    post(board, {"step": 1})
