@@ -1,1 +1,53 @@
-"""The self-contained HTML report."""
+"""One self-contained HTML page of words, numbers, images and figures; it knows nothing of what it reports on."""
+
+from gebm.evaluation.report.blocks import (
+    Bar,
+    Bars,
+    Block,
+    Cell,
+    Column,
+    Columns,
+    Figure,
+    Fold,
+    Head,
+    ImageGrid,
+    KeyFigure,
+    KeyFigures,
+    Page,
+    Section,
+    Table,
+    Text,
+    Tone,
+    Verdict,
+)
+from gebm.evaluation.report.figures import Interval, Line, Mark, Values, draw_histograms, draw_intervals, draw_lines
+from gebm.evaluation.report.page import render_page
+
+__all__ = [
+    "Bar",
+    "Bars",
+    "Block",
+    "Cell",
+    "Column",
+    "Columns",
+    "Figure",
+    "Fold",
+    "Head",
+    "ImageGrid",
+    "Interval",
+    "KeyFigure",
+    "KeyFigures",
+    "Line",
+    "Mark",
+    "Page",
+    "Section",
+    "Table",
+    "Text",
+    "Tone",
+    "Values",
+    "Verdict",
+    "draw_histograms",
+    "draw_intervals",
+    "draw_lines",
+    "render_page",
+]
