@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from gebm.cluster.errors import InputError
 from gebm.cluster.farm import FarmProgress
 from gebm.cluster.index import load_index
 from gebm.cluster.randomness import derive_seed
-from gebm.evaluation.features import extract_features
+from gebm.evaluation.features import extract_feature_sets
 from gebm.evaluation.frechet import FrechetStatistics, covariance_root, frechet_distance
 from gebm.evaluation.jackknife import paired_jackknife, split_into_groups
 from gebm.evaluation.kernel_distance import kernel_distance
@@ -175,27 +174,23 @@ def _extract(
     gpus_per_actor: float | None,
     progress: Progress | None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    from gebm.evaluation.extractors.extractor import make_extractor
-
     if gpus_per_actor is None:
         gpus = ray.cluster_resources().get("GPU", 0)
         gpus_per_actor = min(1.0, gpus / actors)
 
-    def tell(name: str, farm: FarmProgress) -> None:
+    def tell(farm: FarmProgress) -> None:
         if progress is not None:
-            progress(farm.done, farm.total, f"features of {name}  {farm.rate:,.0f} images a second")
+            progress(farm.done, farm.total, f"features  {farm.rate:,.0f} images a second")
 
-    features = {}
-    for name, url in sets.items():
-        features[name] = extract_features(
-            url,
-            settings.extractor,
-            cache=cache,
-            actors=actors,
-            gpus_per_actor=gpus_per_actor,
-            progress=partial(tell, name),
-        )
-    return features, make_extractor(settings.extractor).description
+    found = extract_feature_sets(
+        list(sets.values()),
+        settings.extractor,
+        cache=cache,
+        actors=actors,
+        gpus_per_actor=gpus_per_actor,
+        progress=tell,
+    )
+    return dict(zip(sets, found.features, strict=True)), found.extractor
 
 
 def _frechet(
@@ -255,16 +250,12 @@ def _tests(
                 warnings.append(f"{name} was left out: a test needs at least two images a side.")
                 continue
             outcome = _mmd(x, y, settings, derive_seed(seed, "evaluate", name))
-            found[name] = {
-                key: getattr(outcome, key) for key in ("statistic", "p_value", "n", "m", "permutations")
-            }
+            found[name] = {key: getattr(outcome, key) for key in ("statistic", "p_value", "n", "m", "permutations")}
             details[name] = asdict(outcome)
     if "relative" in settings.tests and base is not None:
         n = min(len(real), len(model), len(base))
         if n < max(len(real), len(model), len(base)):
-            warnings.append(
-                f"The relative test takes equally many images: the first {n} of each set were used."
-            )
+            warnings.append(f"The relative test takes equally many images: the first {n} of each set were used.")
         relative = relative_mmd_test(
             real[:n],
             model[:n],

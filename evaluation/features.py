@@ -1,9 +1,10 @@
-"""Features of a whole shard set, extracted on the farm and kept by content."""
+"""Features of whole shard sets, extracted on the farm and kept by content."""
 
+import base64
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.farm import FarmProgress, WorkItem, run_farm
-from gebm.cluster.index import ShardIndex, index_digest, load_index
+from gebm.cluster.index import ShardIndex, load_index
 from gebm.cluster.reader import read_shard
 from gebm.evaluation.extractors.settings import ExtractorSettings
 
@@ -22,13 +23,23 @@ ITEM_BYTES = 256 * 2**20
 # product may round differently with another number of threads.
 THREADS = 1
 
+FarmReport = Callable[[FarmProgress], None]
+
 
 class Range(NamedTuple):
-    """Images `start` to `stop` of one shard: a work item."""
+    """Images `start` to `stop` of shard number `shard` of the set number `source`: a work item."""
 
+    source: int
     shard: int
     start: int
     stop: int
+
+
+class FeatureSets(NamedTuple):
+    """Features of several shard sets, `(n, d)` float32 each, and the description of their extractor."""
+
+    features: list[np.ndarray]
+    extractor: dict[str, Any]
 
 
 def extract_features(
@@ -40,23 +51,47 @@ def extract_features(
     gpus_per_actor: float = 0,
     batch: int = 50,
     limit: int | None = None,
-    progress: Callable[[FarmProgress], None] | None = None,
+    progress: FarmReport | None = None,
 ) -> np.ndarray:
-    """Features `(n, d)`, float32, of the images of a shard set in index order.
+    """Features `(n, d)`, float32, of one shard set in index order; see `extract_feature_sets`."""
+    return extract_feature_sets(
+        [url],
+        settings,
+        cache=cache,
+        actors=actors,
+        gpus_per_actor=gpus_per_actor,
+        batch=batch,
+        limit=limit,
+        progress=progress,
+    ).features[0]
 
-    Work items are ranges of shards; decoding and network run in the actors. With `cache`, each range's
-    features are a `.npy` file under `<cache>/<digest of shard contents and extractor>`: extracted once,
-    resumed after an interruption, the same bytes for any number of actors.
+
+def extract_feature_sets(
+    urls: Sequence[str],
+    settings: ExtractorSettings,
+    *,
+    cache: str | None = None,
+    actors: int = 1,
+    gpus_per_actor: float = 0,
+    batch: int = 50,
+    limit: int | None = None,
+    progress: FarmReport | None = None,
+) -> FeatureSets:
+    """Features of several shard sets, each in index order, by one farm. Needs a connection to Ray.
+
+    Work items are ranges of shards; decoding and network run in the actors. With `cache`, a range's features
+    are a `.npy` file `<cache>/<digest of the extractor>/<digest of the shard>-<range>.npy`: extracted once,
+    whatever the set is called, continued after an interruption, the same bytes for any number of actors.
 
     Args:
-        url: an indexed shard set.
+        urls: indexed shard sets.
         settings: the extractor.
         cache: URL of a directory that keeps features; None to keep none.
         actors: processes that extract.
         gpus_per_actor: 0 for the CPU.
         batch: images handed to the network at once.
-        limit: only the first so many images.
-        progress: called with the farm's progress.
+        limit: only the first so many images of each set.
+        progress: called with the farm's progress; not at all if everything was in the cache.
 
     Raises:
         InputError: no index, unreadable shards, an extractor without weights, NaN or infinity among the
@@ -65,41 +100,43 @@ def extract_features(
     """
     from gebm.evaluation.extractors.extractor import make_extractor
 
-    url = storage.absolute(url)
-    index = load_index(url)
+    urls = [storage.absolute(url) for url in urls]
+    indexes = [load_index(url) for url in urls]
     description = make_extractor(settings).description
-    ranges = split_into_ranges(index, limit)
+    folder = None
+    if cache is not None:
+        key = {"extractor": description, "batch": batch, "threads": THREADS, "gpu": gpus_per_actor > 0}
+        folder = storage.join(storage.absolute(cache), _digest(key))
+    ranges = [part for number, index in enumerate(indexes) for part in split_into_ranges(number, index, limit)]
+    names = {part: _file_name(part, indexes[part.source]) for part in ranges}
+    found = _read_cache(folder, names) if folder is not None else {}
+
+    missing = {names[part]: part for part in ranges if names[part] not in found}
     items = [
-        WorkItem(f"{index.shards[part.shard].name}:{part.start:07d}", 0, {**part._asdict(), "batch": batch})
-        for part in ranges
+        WorkItem(name, 0, {"range": list(part), "batch": batch, "threads": THREADS}) for name, part in missing.items()
     ]
-    request = {"shards": index_digest(index), "extractor": description, "batch": batch, "limit": limit}
-    output = storage.join(storage.absolute(cache), _digest(request)) if cache is not None else None
-    device = "cuda" if gpus_per_actor > 0 else "cpu"
-    records = run_farm(
-        items,
-        partial(_make_worker, url, index, settings, output, device),
-        output,
-        settings=request,
-        actors=min(actors, len(items)),
-        gpus_per_actor=gpus_per_actor,
-        progress=progress,
-    )
-    parts = [
-        record["features"] if output is None else _read_array(storage.join(output, record["name"]))
-        for record in records.values()
-    ]
-    features = np.concatenate(parts)
-    finite = np.isfinite(features).all(axis=1)
-    if not finite.all():
-        raise InputError(
-            f"{url}: {int((~finite).sum())} of {len(features)} feature vectors hold NaN or infinity, first "
-            f"that of image {int(np.argmin(finite))}; check the weights of {settings.name}"
+    if items:
+        records = run_farm(
+            items,
+            partial(_make_worker, urls, indexes, settings, folder, "cuda" if gpus_per_actor > 0 else "cpu"),
+            None,
+            settings={},
+            actors=min(actors, len(items)),
+            gpus_per_actor=gpus_per_actor,
+            progress=progress,
         )
-    return features
+        for name, record in records.items():
+            data = base64.b64decode(record["npy"]) if folder is None else storage.read_bytes(storage.join(folder, name))
+            found[name] = _parse_array(data)
+    features = []
+    for source, url in enumerate(urls):
+        parts = [found[names[part]] for part in ranges if part.source == source]
+        features.append(np.concatenate(parts))
+        _check_finite(features[-1], url, settings)
+    return FeatureSets(features, description)
 
 
-def split_into_ranges(index: ShardIndex, limit: int | None) -> list[Range]:
+def split_into_ranges(source: int, index: ShardIndex, limit: int | None) -> list[Range]:
     """The first `limit` images of the set as ranges of at most 250 images, each within one shard."""
     image_bytes = int(np.prod(index.image_shape))
     size = max(1, min(IMAGES_PER_ITEM, ITEM_BYTES // image_bytes))
@@ -108,12 +145,12 @@ def split_into_ranges(index: ShardIndex, limit: int | None) -> list[Range]:
     for number, shard in enumerate(index.shards):
         count = min(shard.count, left)
         left -= count
-        ranges += [Range(number, start, min(start + size, count)) for start in range(0, count, size)]
+        ranges += [Range(source, number, start, min(start + size, count)) for start in range(0, count, size)]
     return ranges
 
 
 def _make_worker(
-    url: str, index: ShardIndex, settings: ExtractorSettings, output: str | None, device: str
+    urls: list[str], indexes: list[ShardIndex], settings: ExtractorSettings, folder: str | None, device: str
 ) -> Callable[[WorkItem, str], dict[str, Any]]:
     """Runs once in each actor: loads the extractor and returns the function that does one item."""
     import torch
@@ -124,29 +161,52 @@ def _make_worker(
     extractor = make_extractor(settings, device)
 
     def work(item: WorkItem, attempt: str) -> dict[str, Any]:
-        shard, start, stop = (item.description[key] for key in Range._fields)
-        images = torch.from_numpy(read_shard(url, index.shards[shard], start, stop).images)
-        features = torch.cat([extractor(part) for part in images.split(item.description["batch"])]).numpy()
-        if output is None:
-            return {"count": len(features), "features": features}
+        part = Range(*item.description["range"])
+        batch = read_shard(urls[part.source], indexes[part.source].shards[part.shard], part.start, part.stop)
+        images = torch.from_numpy(batch.images)
+        features = torch.cat([extractor(some) for some in images.split(item.description["batch"])]).numpy()
         buffer = io.BytesIO()
         np.save(buffer, features, allow_pickle=False)
-        data = buffer.getvalue()
-        name = f"{shard:05d}-{start:07d}-{attempt}.npy"
-        storage.write_bytes_atomic(storage.join(output, name), data)
-        return {
-            "name": name,
-            "count": len(features),
-            "bytes": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(),
-        }
+        if folder is None:  # records are JSON
+            return {"count": len(features), "npy": base64.b64encode(buffer.getvalue()).decode()}
+        # Written whole or not at all, and the same by every attempt: a file that is there is right.
+        storage.write_bytes_atomic(storage.join(folder, item.id), buffer.getvalue())
+        return {"count": len(features)}
 
     return work
 
 
-def _read_array(url: str) -> np.ndarray:
-    return np.load(io.BytesIO(storage.read_bytes(url)), allow_pickle=False)
+def _file_name(part: Range, index: ShardIndex) -> str:
+    return f"{index.shards[part.shard].sha256[:32]}-{part.start:07d}-{part.stop:07d}.npy"
 
 
-def _digest(request: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
+def _read_cache(folder: str, names: dict[Range, str]) -> dict[str, np.ndarray]:
+    """The features that are there, by file name; a file that is cut short or no array counts as absent."""
+    there = set(storage.list_names(folder))
+    found = {}
+    for part, name in names.items():
+        if name in there and name not in found:
+            try:
+                values = _parse_array(storage.read_bytes(storage.join(folder, name)))
+            except (ValueError, EOFError):
+                continue
+            if values.ndim == 2 and len(values) == part.stop - part.start and values.dtype == np.float32:
+                found[name] = values
+    return found
+
+
+def _parse_array(data: bytes) -> np.ndarray:
+    return np.load(io.BytesIO(data), allow_pickle=False)
+
+
+def _digest(key: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _check_finite(features: np.ndarray, url: str, settings: ExtractorSettings) -> None:
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"{url}: {int((~finite).sum())} of {len(features)} feature vectors hold NaN or infinity, the "
+            f"first of image {int(np.argmin(finite))}; check the weights of {settings.name}"
+        )

@@ -117,9 +117,7 @@ def covariance_root(statistics: FrechetStatistics) -> torch.Tensor:
     return vectors[:, keep] * eigenvalues[keep].sqrt()
 
 
-def frechet_distance(
-    a: FrechetStatistics, b: FrechetStatistics, *, root_of_b: torch.Tensor | None = None
-) -> float:
+def frechet_distance(a: FrechetStatistics, b: FrechetStatistics, *, root_of_b: torch.Tensor | None = None) -> float:
     """`‖μ_a - μ_b‖² + tr S_a + tr S_b - 2 Σ sqrt(eig(S_a S_b))`.
 
     The eigenvalues of `S_a S_b` are those of the symmetric `Lᵀ S_a L`, `S_b = L Lᵀ`, so they are real and, up

@@ -35,9 +35,7 @@ class JackknifeInterval(NamedTuple):
     groups: int
 
 
-def jackknife_interval(
-    estimate: float, left_out: Sequence[float], confidence: float = 0.95
-) -> JackknifeInterval:
+def jackknife_interval(estimate: float, left_out: Sequence[float], confidence: float = 0.95) -> JackknifeInterval:
     """Interval from `estimate` on all data and `left_out`, those without one group (G >= 2)."""
     values = np.asarray(left_out, dtype=np.float64)
     groups = len(values)

@@ -71,9 +71,7 @@ def kernel_distance(
                 + (" with NaN or infinity" if not np.isfinite(side).all() else "")
             )
     if features_1.shape[1] != features_2.shape[1]:
-        raise InputError(
-            f"features of dimension {features_1.shape[1]} and {features_2.shape[1]} cannot be compared"
-        )
+        raise InputError(f"features of dimension {features_1.shape[1]} and {features_2.shape[1]} cannot be compared")
     size = min(subset_size, len(features_1), len(features_2))
     if len(features_1) == len(features_2) == size:
         return KernelDistance(polynomial_mmd2(features_1, features_2), 0.0, 1, size)

@@ -11,7 +11,7 @@ __all__ = ["Extractor", "ExtractorSettings", "make_extractor"]
 
 
 def __getattr__(name: str) -> Any:
-    # torch-fidelity and torchvision take seconds to import: not for a command that only reads settings.
+    # torch takes seconds to import: not for a command that only reads settings.
     if name in ("Extractor", "make_extractor"):
         from gebm.evaluation.extractors import extractor
 

