@@ -7,6 +7,7 @@ are finished is passed over, so the same call goes on after an interruption.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from gebm.cluster import storage
@@ -52,7 +53,9 @@ def run_demo(
     with claimed_run(out, recipe) as run:
         todo = _stages(run, recipe, workers=workers, gpus_per_worker=gpus_per_worker, actors=actors)
         fresh = False
-        with connection(address):
+        with ExitStack() as stack:
+            with display.stage("ray"), timed(run, "ray"):
+                stack.enter_context(connection(address))
             for stage in todo:
                 # Whatever stands on a stage that ran again is made again too: the report, above all.
                 if stage.finished() and not (fresh and stage.name == "report"):

@@ -35,7 +35,7 @@ def print_run(run: str, console: Console | None = None) -> None:
 
 
 def print_evaluation(result: dict[str, Any], console: Console | None = None) -> None:
-    """The findings of an evaluation: distances, their ratio with its interval, tests: what there is of them."""
+    """The findings of an evaluation: distances, their ratio with its interval, tests; what there is of them."""
     console = console or _console()
     table = Table(
         "distance to the data",

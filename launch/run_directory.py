@@ -50,7 +50,7 @@ def claimed_run(run: str, recipe: Recipe) -> Iterator[str]:
     try:
         yield run
     except InputError:
-        if fresh and not storage.list_names(storage.join(run, CHECKPOINTS)):
+        if fresh and not any(storage.list_names(storage.join(run, name)) for name in (METRICS, CHECKPOINTS)):
             for name in (TIMINGS, METRICS, CHECKPOINTS, CONFIG):
                 storage.remove(storage.join(run, name))
             if not storage.list_names(run):

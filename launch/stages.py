@@ -20,6 +20,7 @@ from gebm.evaluation.settings import EvaluationSettings
 from gebm.launch.config import Recipe
 from gebm.launch.data.mnist import IMAGE_SHAPE as MNIST_SHAPE
 from gebm.launch.data.mnist import write_mnist
+from gebm.launch.interrupts import own_interrupts
 from gebm.launch.progress import Report
 from gebm.launch.report import build_report
 from gebm.launch.run_directory import EVALUATION, FEATURES, TUNE, data_url
@@ -95,24 +96,25 @@ def train_model(
     """Train the recipe's model; the run gets `metrics/`, `checkpoints/` and `model/`."""
 
     def tell(record: dict[str, Any]) -> None:
-        rate = record.get("images_per_second")
-        parts = [str(record.get("phase", "")), f"{rate:,.0f} images/s" if rate else ""]
-        gap = record.get("energy_gap")
-        parts.append(f"energy gap {gap:.2f}" if gap is not None else "")
-        report(int(record.get("step", 0)), int(record.get("steps", 0)), "  ".join(filter(None, parts)))
+        if "event" in record:
+            report(0, 0, record["event"])
+            return
+        # The energy is low on data: a gap above 0 says that it tells the base's images from real ones.
+        gap = record["energy_fake"] - record["energy_real"]
+        detail = f"{record['phase']}  {record['images_per_second']:,.0f} images/s  energy gap {gap:.2f}"
+        report(record["round"], record["rounds"], detail)
 
-    validation = data_url(run, recipe, "validation") if recipe.data.validation else None
-    train(
-        run=run,
-        data=data_url(run, recipe, "train"),
-        validation=validation,
-        model=recipe.model,
-        settings=recipe.trainer,
-        seed=recipe.seed,
-        workers=workers,
-        gpus_per_worker=gpus_per_worker,
-        progress=tell,
-    )
+    with own_interrupts():
+        train(
+            run=run,
+            data=data_url(run, recipe, "train"),
+            model=recipe.model,
+            settings=recipe.trainer,
+            seed=recipe.seed,
+            workers=workers,
+            gpus_per_worker=gpus_per_worker,
+            progress=tell,
+        )
 
 
 def tune_sampler(
@@ -128,7 +130,8 @@ def tune_sampler(
         extractor=recipe.evaluation.extractor,
         seed=recipe.seed,
         actors=staff.count,
-        progress=farm_report(report, "settings"),
+        gpus_per_actor=staff.gpus,
+        progress=farm_report(report, "candidates"),
     )
     return sampler_of(run, recipe)
 
@@ -136,15 +139,14 @@ def tune_sampler(
 def sampler_of(run: str, recipe: Recipe, name: str | None = None) -> SamplerSettings:
     """The sampler settings of a run: the tuned ones if there are, else the recipe's.
 
-    With `name`, those of that sampler: the tuned ones only if they are its own, and for `base` the same
-    layout of chains and shards, so that base and model start from the same prior draws.
+    With `name`, those of that sampler: the tuned ones only if they are its own. Tuning leaves the layout of
+    chains and shards alone, so that base and model of one recipe start from the same prior draws.
     """
-    settings = recipe.sampler
-    if storage.exists(storage.join(run, TUNE)):
+    if name != "base" and storage.exists(storage.join(run, TUNE)):
         tuned = chosen_sampler(run)
-        if name in (None, "base", tuned.name):
-            settings = tuned
-    return settings if name is None else settings.model_copy(update={"name": name})
+        if name in (None, tuned.name):
+            return tuned
+    return recipe.sampler if name is None else recipe.sampler.model_copy(update={"name": name})
 
 
 def draw_samples(
