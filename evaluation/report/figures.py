@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from numpy.typing import ArrayLike
 
 from gebm.evaluation.report.blocks import Figure, Tone
 
@@ -45,17 +46,17 @@ class Line(NamedTuple):
     """A curve `y` over `x`, both `(n,)`, with an optional band `(low, high)` around it."""
 
     label: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: ArrayLike
+    y: ArrayLike
     tone: Tone = "plain"
-    band: tuple[Sequence[float], Sequence[float]] | None = None
+    band: tuple[ArrayLike, ArrayLike] | None = None
 
 
 class Values(NamedTuple):
     """A sample of numbers `(n,)` whose distribution is shown."""
 
     label: str
-    values: Sequence[float]
+    values: ArrayLike
     tone: Tone = "plain"
 
 

@@ -1,0 +1,96 @@
+"""The parts of other stages' JSON files that a report reads. Whatever else they hold is passed over."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
+
+from gebm.cluster import storage
+from gebm.cluster.errors import InputError
+from gebm.sampler.settings import SamplerSettings
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class Test(_Part):
+    """The outcome of one test."""
+
+    statistic: float
+    p_value: float
+    n: int | None = None
+    m: int | None = None
+    permutations: int | None = None
+
+
+class Evaluation(_Part):
+    """`evaluation/main.json`, what `gebm evaluate` found; None for what was not asked for."""
+
+    fid_base: float | None = None
+    fid_model: float | None = None
+    fid_ratio: float | None = None
+    fid_ratio_interval: tuple[float, float] | None = None
+    fid_ratio_bias_corrected: float | None = None
+    kid_base: float | None = None
+    kid_model: float | None = None
+    mmd_base: Test | None = None
+    mmd_model: Test | None = None
+    mmd_null: Test | None = None
+    mmd_relative: Test | None = None
+    n_real: int | None = None
+    n_generated: int | None = None
+    extractor: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+    details: dict[str, Any] = {}
+
+
+class Tried(_Part):
+    """One row of tuning: a chain scored at one length."""
+
+    sampler: SamplerSettings
+    fid: float
+    fid_ratio: float
+    fid_ratio_interval: tuple[float, float]
+    energy_gap: float
+    improves: bool
+
+
+class Tuning(_Part):
+    """`tune.json`, what `gebm tune` tried and chose."""
+
+    tried: tuple[Tried, ...]
+    chosen: SamplerSettings
+    improves: bool
+    criterion: str
+    fid_base: float
+    n_generated: int
+    n_validation: int
+
+
+class Seconds(RootModel[dict[str, float]]):
+    """`timings.json`: seconds by stage, in the order in which the stages first ran."""
+
+
+Format = TypeVar("Format", bound=BaseModel)
+
+
+def read_format(url: str, kind: type[Format]) -> Format | None:
+    """The content of a JSON file, None when there is no such file.
+
+    Raises `InputError` that names the file and the field when it cannot be understood.
+    """
+    if not storage.exists(url):
+        return None
+    try:
+        return kind.model_validate(storage.read_json(url))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{url}: not readable as JSON ({error}); remove it and run its stage again") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise InputError(
+            f"{url}: {field} is not as expected ({first['msg']}); remove it and run its stage again"
+        ) from error

@@ -1,0 +1,83 @@
+"""What tuning tried on the validation images, and what it chose."""
+
+from __future__ import annotations
+
+from gebm.evaluation.report import Block, Cell, Column, Fold, Section, Table, Text
+from gebm.launch.report.contents import RunContents
+from gebm.launch.report.formats import Tried, Tuning
+from gebm.launch.report.wording import missing, number
+from gebm.sampler.settings import SamplerSettings
+
+SHOWN = 12
+"""Rows outside the fold."""
+
+_COLUMNS = (
+    Column("Sampler"),
+    Column("Steps", "right"),
+    Column("FID", "right"),
+    Column("Ratio", "right"),
+    Column("Energy gap", "right"),
+)
+
+
+def tuning_section(contents: RunContents) -> Section:
+    """The candidates as a table, best first, the chosen one marked."""
+    tuning = contents.tuning
+    if tuning is None:
+        command = f"gebm tune {contents.run} --validation SHARDS"
+        words = "Not tuned: the recipe’s sampler settings hold. This tunes them:"
+        return Section("Tuning", (missing(words, command),))
+    rows = sorted(tuning.tried, key=lambda row: row.fid if tuning.criterion == "fid" else abs(row.energy_gap))
+    position = next((number for number, row in enumerate(rows) if row.sampler == tuning.chosen), 0)
+    shown = max(SHOWN, position + 1)
+    blocks: list[Block] = [_table(rows[:shown], tuning)]
+    if len(rows) > shown:
+        blocks.append(Fold(f"{len(rows) - shown} more that were tried", (_table(rows[shown:], tuning),)))
+    if not tuning.improves:
+        blocks.append(
+            Text(
+                "No candidate was better than the generator beyond the uncertainty of its ratio; the best of them is "
+                "used all the same.",
+                "warning",
+            )
+        )
+    blocks.append(
+        Text(
+            "Ratio: FID over the generator’s on the same latents, with its 95% interval. Energy gap: mean energy of "
+            "the samples minus that of validation images; below 0 the chain has gone past the data.",
+            "note",
+        )
+    )
+    lead = (
+        f"{number(tuning.n_generated)} chains for each candidate against {number(tuning.n_validation)} validation "
+        f"images, on which the generator alone has an FID of {number(tuning.fid_base)}. The test images had no part "
+        "in it, and FIDs at other numbers of images are not comparable."
+    )
+    return Section("Tuning", tuple(blocks), lead)
+
+
+def _table(rows: list[Tried], tuning: Tuning) -> Table:
+    marked = frozenset(place for place, row in enumerate(rows) if row.sampler == tuning.chosen)
+    cells = tuple(
+        (
+            Cell(row.sampler.name.upper() + (" — chosen" if place in marked else ""), settings_words(row.sampler)),
+            Cell(f"{row.sampler.steps:,}"),
+            Cell(number(row.fid)),
+            Cell(f"{row.fid_ratio:.2f}", "{:.2f}–{:.2f}".format(*row.fid_ratio_interval)),
+            Cell(number(row.energy_gap)),
+        )
+        for place, row in enumerate(rows)
+    )
+    return Table(_COLUMNS, cells, marked=marked)
+
+
+def settings_words(sampler: SamplerSettings) -> str:
+    """`β 2, step 0.01`: what tells two candidates of a sampler apart."""
+    words = [] if sampler.name == "dot" else [f"β {sampler.inverse_temperature:g}"]
+    if sampler.name != "imh":
+        words.append(f"step {sampler.step_size:g}")
+    if sampler.name == "kla":
+        words.append(f"friction {sampler.friction:g}")
+    if sampler.name == "hmc":
+        words.append(f"{sampler.leapfrog_steps} leapfrog steps")
+    return ", ".join(words)
