@@ -99,9 +99,7 @@ def sample_from(
     result = run_chain(algorithm, state, settings.steps, generator, energy, settings.record_every)
     with torch.no_grad():
         images = model.generate(result.position)
-    return Samples(
-        images, result.position, result.recorded_steps, result.energies, result.acceptance, result.nonfinite
-    )
+    return Samples(images, result.position, result.recorded_steps, result.energies, result.acceptance, result.nonfinite)
 
 
 def draw(

@@ -111,9 +111,7 @@ def make_shard_worker(
             drawn = time.perf_counter()
             name = f"{item.id}-{attempt}.tar"
             images = torch.cat([to_uint8(batch.images) for batch in batches]).cpu().numpy()
-            record = write_shard(
-                storage.join(output, name), png_samples(images, first=item.description["first"])
-            )
+            record = write_shard(storage.join(output, name), png_samples(images, first=item.description["first"]))
             return {
                 **record.model_dump(mode="json"),
                 "image_shape": list(model.image_shape),
@@ -135,9 +133,7 @@ def prepare(model: GEBM) -> GEBM:
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def sample_shard(
-    model: GEBM, settings: SamplerSettings, item: WorkItem, pilot_seed: int
-) -> Iterator[Samples]:
+def sample_shard(model: GEBM, settings: SamplerSettings, item: WorkItem, pilot_seed: int) -> Iterator[Samples]:
     """The samples of one shard, a batch of at most `chains` at a time.
 
     The prior draws come from a stream of their own on the CPU: whatever sampler and device, shards of the

@@ -1,0 +1,156 @@
+"""What an actor of the tuning farm does: run one chain, and take the features of its images on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gebm.cluster import storage
+from gebm.cluster.farm import WorkItem
+from gebm.cluster.randomness import derive_seed
+from gebm.cluster.reader import iterate_batches
+from gebm.evaluation.extractors.settings import ExtractorSettings
+from gebm.sampler.chain import run_chain
+from gebm.sampler.potential import latent_energy
+from gebm.sampler.samplers import build_sampler
+from gebm.sampler.settings import SamplerSettings
+from gebm.sampler.work import prepare
+from gebm.trainer.model import GEBM, from_uint8, load_model, to_uint8
+
+Record = dict[str, Any]
+IMAGES_AT_ONCE = 50
+
+
+class Snapshot(NamedTuple):
+    """One batch of chains at one length.
+
+    images: uint8 `(chains, channels, height, width)`. energies: `(chains,)`. acceptance: mean so far.
+    nonfinite: proposals so far.
+    """
+
+    images: Tensor
+    energies: Tensor
+    acceptance: float
+    nonfinite: int
+
+
+def make_candidate_worker(
+    run: str,
+    validation: str,
+    output: str,
+    extractor_settings: ExtractorSettings,
+    validation_count: int | None,
+    pilot_seed: int,
+    device: str,
+) -> Callable[[], Callable[[WorkItem, str], Record]]:
+    """What runs once in each actor: model and extractor are made there."""
+
+    def make_worker() -> Callable[[WorkItem, str], Record]:
+        from gebm.evaluation.extractors.extractor import make_extractor
+
+        model = prepare(load_model(run, device=device))
+        extractor = make_extractor(extractor_settings, device)
+
+        def work(item: WorkItem, attempt: str) -> Record:
+            begun = time.perf_counter()
+            settings = SamplerSettings.model_validate(item.description["sampler"])
+            torch.set_num_threads(settings.threads)
+            batches = list(run_batches(model, settings, item, pilot_seed))
+            lengths = [list(column) for column in zip(*batches, strict=True)]
+            features = [
+                torch.cat([extractor(part) for part in images_of(length).split(IMAGES_AT_ONCE)]).numpy()
+                for length in lengths
+            ]
+            record = write_features(np.stack(features), output, f"{item.id}-{attempt}.npy")
+            sizes = np.array([len(batch[0].images) for batch in batches])
+            record |= {
+                "count": len(lengths),
+                "sampler": item.description["sampler"],
+                "lengths": item.description["lengths"],
+                "energies": [float(energies_of(length).mean()) for length in lengths],
+                "acceptance": [float(np.average([s.acceptance for s in each], weights=sizes)) for each in lengths],
+                "nonfinite": [sum(snapshot.nonfinite for snapshot in length) for length in lengths],
+            }
+            if settings.name == "base":
+                record["energy_validation"] = mean_energy(model, validation, validation_count)
+            return {**record, "seconds": time.perf_counter() - begun}
+
+        return work
+
+    return make_worker
+
+
+def run_batches(model: GEBM, settings: SamplerSettings, item: WorkItem, pilot_seed: int) -> Iterator[list[Snapshot]]:
+    """For each batch of chains its snapshots at the item's lengths."""
+    device = next(model.parameters()).device
+    energy = latent_energy(model)
+    prior = model.sample_prior(
+        item.description["count"], torch.Generator().manual_seed(derive_seed(item.seed, "tune", "prior"))
+    )
+    generator = torch.Generator(device).manual_seed(derive_seed(item.seed, "tune", "chain"))
+    for batch in prior.to(device).split(settings.chains):
+        if settings.name == "base":
+            yield [snapshot(model, energy, batch, 1.0, 0)]
+            continue
+        algorithm = build_sampler(model, settings, pilot_seed)
+        state = algorithm.init(batch, generator)
+        done, accepted, nonfinite, snapshots = 0, 0.0, 0, []
+        for length in item.description["lengths"]:
+            # Only the last record is looked at: none in between.
+            part = run_chain(algorithm, state, length - done, generator, energy, record_every=length)
+            state, accepted = part.state, accepted + part.acceptance * (length - done)
+            nonfinite, done = nonfinite + part.nonfinite, length
+            snapshots.append(snapshot(model, energy, part.position, accepted / done, nonfinite))
+        yield snapshots
+
+
+@torch.no_grad()
+def snapshot(
+    model: GEBM, energy: Callable[[Tensor], Tensor], latents: Tensor, acceptance: float, nonfinite: int
+) -> Snapshot:
+    """The images at `latents` `(chains, p)`, as they would be stored, and their energies."""
+    return Snapshot(to_uint8(model.generate(latents)).cpu(), energy(latents).cpu(), acceptance, nonfinite)
+
+
+def images_of(length: list[Snapshot]) -> Tensor:
+    """The images of all batches, contiguous: `(count, channels, height, width)`."""
+    return torch.cat([snapshot.images for snapshot in length]).contiguous()
+
+
+def energies_of(length: list[Snapshot]) -> Tensor:
+    """The energies of all batches, `(count,)` float64."""
+    return torch.cat([snapshot.energies for snapshot in length]).double()
+
+
+@torch.no_grad()
+def mean_energy(model: GEBM, url: str, limit: int | None) -> float:
+    """Mean of `E(x)` over the first `limit` images of the shard set at `url`."""
+    device = next(model.parameters()).device
+    sums, count = [], 0
+    for batch in iterate_batches(url, IMAGES_AT_ONCE, stop=limit):
+        images = from_uint8(torch.from_numpy(batch.images).to(device))
+        sums.append(float(model.energy(images).double().sum()))
+        count += len(images)
+    return math.fsum(sums) / count
+
+
+def write_features(features: np.ndarray, output: str, name: str) -> Record:
+    """Write features `(lengths, count, d)`, float32, as `name`; return the record of the file."""
+    buffer = io.BytesIO()
+    np.save(buffer, features, allow_pickle=False)
+    data = buffer.getvalue()
+    storage.write_bytes_atomic(storage.join(output, name), data)
+    return {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def load_features(output: str, record: Record) -> np.ndarray:
+    """The features that `write_features` wrote."""
+    return np.load(io.BytesIO(storage.read_bytes(storage.join(output, record["name"]))), allow_pickle=False)
