@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -174,6 +175,7 @@ def _worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(config["threads"])
     workers = Workers(Accelerator(cpu=not config["gpu"]))
     board = config["board"]
+    post(board, {"event": f"worker {workers.rank + 1} of {workers.world} is process {os.getpid()} on {workers.device}"})
     try:
         train_worker(config["job"], workers, lambda record: post(board, record))
     except InputError as error:

@@ -12,15 +12,18 @@ class TrainingDivergedError(InputError):
 
 
 def check(values: dict[str, float], *, round_number: int, energy_limit: float) -> None:
-    """Raise `TrainingDivergedError` when a metric is not finite or a mean energy is beyond `energy_limit`."""
+    """Raise `TrainingDivergedError` when a metric is not finite or a mean of `E + c` is beyond `energy_limit`.
+
+    `E + c` and not `E`: a constant in `E` means nothing, and drifts.
+    """
     for name, value in values.items():
         if not math.isfinite(value):
             raise TrainingDivergedError(_message(name, value, round_number, "is not finite"))
     for name in ("energy_real", "energy_fake"):
-        if abs(values[name]) > energy_limit:
-            raise TrainingDivergedError(
-                _message(name, values[name], round_number, f"is beyond trainer.energy_limit = {energy_limit:g}")
-            )
+        level = values[name] + values["log_partition"]
+        if abs(level) > energy_limit:
+            what = f"is beyond trainer.energy_limit = {energy_limit:g}"
+            raise TrainingDivergedError(_message(f"{name} + log_partition", level, round_number, what))
 
 
 def _message(name: str, value: float, round_number: int, what: str) -> str:

@@ -89,6 +89,7 @@ def _energy_step(
         log_partition=state.log_partition,
         gradient_penalty=gradient_penalty,
         log_partition_rate=settings.log_partition_rate,
+        level_penalty=settings.level_penalty,
     )
     state.log_partition = result.log_partition
     state.energy_steps += 1

@@ -47,10 +47,11 @@ class TrainerSettings(StrictModel):
     lanes: PositiveInt = 64  # streams that the data is cut into, whatever the number of workers
     betas: tuple[Decay, Decay] = (0.5, 0.99)  # of Adam
     dtype: Literal["float32", "float64"] = "float32"
-    log_partition_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    log_partition_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    level_penalty: NonNegativeFloat = 1e-3  # times (mean E(y))^2: keeps the meaningless constant in E from drifting
     log_partition_draws: PositiveInt = 10_000  # prior draws of the exported log-partition
     batch_norm_draws: PositiveInt = 2_000  # prior draws of the averaged generator's batch-norm statistics
-    energy_limit: PositiveFloat = 1e4  # a mean energy beyond it, either way, counts as divergence
+    energy_limit: PositiveFloat = 1e3  # a mean of E + c beyond it, either way, counts as divergence
     log_every: PositiveInt = 10  # rounds (base steps; energy steps in the energy phase)
     checkpoint_every: PositiveInt = 100  # rounds
     keep_checkpoints: PositiveInt = 2

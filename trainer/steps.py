@@ -46,11 +46,13 @@ def energy_step(
     log_partition: Tensor,
     gradient_penalty: float,
     log_partition_rate: float,
+    level_penalty: float = 0.0,
 ) -> EnergyStep:
     """Lower the critic's loss plus `gradient_penalty * mean ||grad E(a x + (1 - a) y)||^2` by one step.
 
     `real` and `fake` `(n, channels, height, width)` are this worker's rows, `mixing` `(n,)` its `a`. The
     log-partition is moved first (a damped Newton step), so that the loss is taken at the better `c`.
+    `level_penalty * (mean E(y))^2` is added: a constant in `E` changes nothing, and without it Adam lets it drift.
     """
     count = len(real) * workers.world
     optimizer.zero_grad(set_to_none=True)
@@ -59,7 +61,8 @@ def energy_step(
     on_real, on_fake = gathered.t().detach().clone().requires_grad_().unbind()
     log_partition = next_log_partition(log_partition, on_fake.detach(), log_partition_rate)
     loss = objective.critic_loss(on_real, on_fake, log_partition.to(on_real.dtype))
-    towards_real, towards_fake = torch.autograd.grad(loss, [on_real, on_fake])
+    level = level_penalty * on_fake.mean().square()
+    towards_real, towards_fake = torch.autograd.grad(loss + level, [on_real, on_fake])
 
     total = (local * torch.cat([workers.own(towards_real), workers.own(towards_fake)])).sum()
     penalty = torch.zeros(1, dtype=real.dtype, device=real.device)

@@ -30,8 +30,11 @@ def base_loss(energy_fake: Tensor) -> Tensor:
 def next_log_partition(log_partition: Tensor, energy_fake: Tensor, rate: float) -> Tensor:
     """One damped Newton step of `F` in `c`: `c + rate * (1 - 1/M)`, `M = mean exp(-E(y) - c)`.
 
-    `1 - 1/M = 1 - exp(c - lme)` is limited to [-1, 1]: the plain gradient `M - 1` explodes when `c` is too low
-    and stalls when it is too high. Its fixed point is `c = lme(-E(y))`.
+    `1 - 1/M = 1 - exp(c - lme)`: the plain gradient `M - 1` explodes when `c` is too low and stalls when it is too
+    high. Its fixed point is `c = lme(-E(y))`. More than 1 away from it, where a Newton step is of no use and the
+    loss would be all `exp(lme - c)`, a spike that poisons Adam's second moments, `c` restarts from `lme` itself.
     """
-    excess = log_partition - log_mean_exp(-energy_fake.to(log_partition.dtype))
-    return log_partition + rate * (1.0 - torch.exp(excess.clamp(max=1.0))).clamp(-1.0, 1.0)
+    target = log_mean_exp(-energy_fake.to(log_partition.dtype))
+    excess = log_partition - target
+    newton = log_partition + rate * (1.0 - torch.exp(excess.clamp(max=1.0)))
+    return torch.where(excess.abs() > 1.0, target, newton)

@@ -69,7 +69,9 @@ class StridedConvEnergy(nn.Module):
         self.strided = nn.ModuleList(
             nn.Conv2d(narrow, wide, 4, stride=2, padding=1) for narrow, wide in itertools.pairwise(widths)
         )
-        self.to_energy = nn.Linear(widths[-1] * SMALLEST**2, 1)
+        # No bias: the loss does not change with a constant in E (c takes it up), so its gradient is rounding noise,
+        # which Adam would blow up to full steps.
+        self.to_energy = nn.Linear(widths[-1] * SMALLEST**2, 1, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
         x = nn.functional.leaky_relu(self.first(images), LEAK)

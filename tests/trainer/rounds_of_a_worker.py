@@ -1,0 +1,74 @@
+"""One worker process of `test_two_worker_processes_compute_what_one_computes`; rank 0 prints what came out.
+
+Arguments: number of workers, port, dtype, rounds, rank.
+"""
+
+import os
+import sys
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+
+from gebm.trainer.batch_norm import use_global_batch
+from gebm.trainer.model import ModelSettings
+from gebm.trainer.phases import GlobalNoise, energy_round, enter_energy_phase, joint_round
+from gebm.trainer.settings import EnergyPhase, JointPhase, TrainerSettings
+from gebm.trainer.state import initial_state
+from gebm.trainer.workers import Workers
+
+BATCH = 16
+
+
+def main(world: int, port: str, dtype: str, rounds: int, rank: int) -> None:
+    torch.set_num_threads(1)
+    if world > 1:
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        dist.init_process_group("gloo")
+    workers = Workers(Accelerator(cpu=True))
+    assert (workers.world, workers.rank) == (world, rank)
+    settings = TrainerSettings(
+        batch_size=BATCH,
+        dtype=dtype,
+        batch_norm_draws=64,
+        joint=JointPhase(steps=rounds, energy_steps=1, warmup_steps=0),
+        energy=EnergyPhase(steps=rounds),
+    )
+    model = ModelSettings(latent_dimension=8, base_widths=(16, 8, 8, 8), energy_widths=(8, 8, 16, 16))
+    state = initial_state(model, settings, (1, 32, 32), 0, workers.device)
+    use_global_batch(state.model.base)
+    # Interleaved rows, as lanes deal them out.
+    rows = torch.arange(rank, BATCH, world)
+    real_dtype = next(state.model.parameters()).dtype
+    noise = GlobalNoise(0, BATCH, rows, workers.device, real_dtype)
+
+    def real_batch(step: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(step)
+        # White blocks on black. Of plain noise the energy's first gradients are so near zero that Adam's first
+        # step, which is their sign, would be decided by rounding.
+        blocks = torch.rand(BATCH, 1, 4, 4, generator=generator) < 0.2
+        return (blocks.repeat_interleave(8, 2).repeat_interleave(8, 3)[rows] * 2.0 - 1.0).to(real_dtype)
+
+    printed = {}
+    for _ in range(rounds):
+        step, loss = joint_round(state, settings, workers, noise, real_batch)
+    printed["joint"] = [float(value) for value in (*step, loss)]
+    enter_energy_phase(state, settings, 0)
+    for _ in range(rounds):
+        step = energy_round(state, settings, workers, noise, real_batch)
+    printed["energy"] = [float(value) for value in step]
+    printed["weights"] = [
+        float(tensor.double().mean())
+        for network in state.networks().values()
+        for tensor in network.state_dict().values()
+    ]
+    if rank == 0:
+        for name, values in printed.items():
+            print(name, *(f"{value:.17g}" for value in values))
+    if world > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
