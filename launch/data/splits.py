@@ -12,7 +12,7 @@ import tomli_w
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.index import load_index, make_index, write_index
-from gebm.cluster.shards import write_shard
+from gebm.cluster.shards import ShardRecord, write_shard
 
 SPLITS = ("train", "validation", "test")
 DESCRIPTION = "dataset.toml"
@@ -40,9 +40,7 @@ def write_dataset(out: str, description: Mapping[str, Any], write: Callable[[str
         if complete and all(_is_sound(storage.join(out, split)) for split in splits_of(out)):
             return False
     elif any(storage.exists(storage.join(out, split)) for split in SPLITS):
-        raise InputError(
-            f"{out} holds shards without a {DESCRIPTION}: another tool made them; choose another OUT"
-        )
+        raise InputError(f"{out} holds shards without a {DESCRIPTION}: another tool made them; choose another OUT")
     _describe(location, description, complete=False)
     _remove_splits(out)
     try:
@@ -70,12 +68,26 @@ def write_split(
 
     `progress` is told the number of samples in each finished shard.
     """
-    iterator, records = iter(samples), []
+    iterator = iter(samples)
+    records: list[ShardRecord] = []
     while chunk := list(islice(iterator, shard_size)):
         records.append(write_shard(storage.join(url, f"{len(records):05d}.tar"), chunk))
         if progress is not None:
             progress(len(chunk))
     write_index(url, make_index(records, image_shape, classes))
+
+
+def counting(progress: Progress | None, total: int) -> Callable[[int], None]:
+    """From reports of so many more to reports of so many of `total`, over several splits."""
+    done = 0
+
+    def advance(finished: int) -> None:
+        nonlocal done
+        done += finished
+        if progress is not None:
+            progress(done, total)
+
+    return advance
 
 
 def split_counts(total: int, fractions: tuple[float, float, float]) -> tuple[int, int, int]:
