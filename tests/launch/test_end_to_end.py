@@ -180,7 +180,7 @@ def test_gebm_train_tune_and_report_recognise_the_finished_run(demo, capsys):
 def test_ctrl_c_in_training_leaves_a_run_that_the_same_command_finishes(tmp_path):
     # A cluster of its own, in processes of their own: what a user interrupts.
     command = [sys.executable, "-c", "from gebm.launch.cli.main import main; main()", "train", "mnist", "--out", "run"]
-    command += [*settings("trainer.joint.steps=200", "data.counts=[120, 5, 5]"), "--workers", "1"]
+    command += [*settings("trainer.joint.steps=100", "data.counts=[120, 5, 5]"), "--workers", "1"]
     checkpoints = tmp_path / "run/checkpoints/manifest.json"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
@@ -194,7 +194,7 @@ def test_ctrl_c_in_training_leaves_a_run_that_the_same_command_finishes(tmp_path
     assert process.returncode == 130, errors
     assert errors.splitlines()[-1] == "interrupted: the same command goes on from where it stopped"
     assert not (tmp_path / "run/model/model.toml").exists()
-    assert json.loads(checkpoints.read_text())["checkpoints"][-1]["round"] < 220
+    assert json.loads(checkpoints.read_text())["checkpoints"][-1]["round"] < 120
     # Never the same twice: if it is the same afterwards, these rounds were not done again.
     first_rounds = tmp_path / "run/metrics/timings-00000000.jsonl"
     seconds = first_rounds.read_bytes()
