@@ -6,7 +6,7 @@ import torch
 
 from gebm.trainer.model import GEBM, ModelSettings, build_model, freeze, save_model
 
-SETTINGS = ModelSettings(latent_dimension=4, base_widths=(6, 4), energy_widths=(4, 6))
+SETTINGS = ModelSettings(latent_dimension=4, base_widths=(6, 4), energy_widths=(6,))
 SHAPE = (1, 8, 8)
 
 

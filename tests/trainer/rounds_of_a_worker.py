@@ -35,7 +35,7 @@ def main(world: int, port: str, dtype: str, rounds: int, rank: int) -> None:
         joint=JointPhase(steps=rounds, energy_steps=1, warmup_steps=0),
         energy=EnergyPhase(steps=rounds),
     )
-    model = ModelSettings(latent_dimension=8, base_widths=(16, 8, 8, 8), energy_widths=(8, 8, 16, 16))
+    model = ModelSettings(latent_dimension=8, base_widths=(16, 8, 8, 8), energy_widths=(8, 8, 16))
     state = initial_state(model, settings, (1, 32, 32), 0, workers.device)
     use_global_batch(state.model.base)
     # Interleaved rows, as lanes deal them out.

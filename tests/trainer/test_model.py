@@ -17,7 +17,7 @@ from gebm.trainer.model import (
     to_uint8,
 )
 
-SMALL = ModelSettings(latent_dimension=8, base_widths=(16, 8, 8, 8), energy_widths=(8, 8, 16, 16))
+SMALL = ModelSettings(latent_dimension=8, base_widths=(16, 8, 8, 8), energy_widths=(8, 8, 16))
 SHAPE = (1, 32, 32)
 
 

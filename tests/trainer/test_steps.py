@@ -20,7 +20,7 @@ from gebm.trainer.settings import JointPhase
 from gebm.trainer.steps import base_step, energy_step
 from gebm.trainer.workers import Workers
 
-SMALL = ModelSettings(latent_dimension=8, base_widths=(16, 8, 8, 8), energy_widths=(8, 8, 16, 16))
+SMALL = ModelSettings(latent_dimension=8, base_widths=(16, 8, 8, 8), energy_widths=(8, 8, 16))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from gebm.trainer.metrics import MetricsWriter, read_metrics
 from gebm.trainer.model import ModelSettings, load_model
 from gebm.trainer.settings import EnergyPhase, JointPhase, TrainerSettings
 
-MODEL = ModelSettings(latent_dimension=8, base_widths=(8, 8, 8, 8), energy_widths=(8, 8, 8, 8))
+MODEL = ModelSettings(latent_dimension=8, base_widths=(8, 8, 8, 8), energy_widths=(8, 8, 8))
 SETTINGS = TrainerSettings(
     batch_size=16,
     lanes=8,
@@ -154,7 +154,7 @@ def test_another_runs_directory_is_refused_before_anything_starts(undisturbed, d
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(undisturbed, data, tmp_path):
-    other = MODEL.model_copy(update={"energy_widths": (8, 8, 8, 16)})
+    other = MODEL.model_copy(update={"energy_widths": (8, 8, 16)})
     again = tmp_path / "again"
     shutil.copytree(undisturbed, again)
     from gebm.cluster.index import load_index

@@ -18,5 +18,5 @@ class ModelSettings(StrictModel):
 
     network: Literal["resize_convnet", "sngan_convnet"] = "resize_convnet"
     latent_dimension: PositiveInt = 64
-    base_widths: tuple[PositiveInt, ...] = Field(default=(64, 32, 16, 16), min_length=1)
-    energy_widths: tuple[PositiveInt, ...] = Field(default=(16, 32, 64, 64), min_length=1)
+    base_widths: tuple[PositiveInt, ...] = Field(default=(64, 32, 16, 8), min_length=1)
+    energy_widths: tuple[PositiveInt, ...] = Field(default=(32, 64, 128), min_length=1)

@@ -53,28 +53,27 @@ class ResizeConvBase(nn.Module):
 class StridedConvEnergy(nn.Module):
     """Images `(n, channels, size, size)` to energies `(n,)`, low where data is likely.
 
-    One 3x3 convolution, then 4x4 convolutions of stride 2 down to 4x4, LeakyReLU 0.1 after each, and a linear
-    layer: `len(widths) = 1 + log2(size / 4)`. No normalisation: the gradient penalty alone keeps it smooth.
+    4x4 convolutions of stride 2 down to 4x4, LeakyReLU 0.1 after each, and a linear layer:
+    `size = 4 * 2 ** len(widths)`. No normalisation: the gradient penalty alone keeps it smooth.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], widths: Sequence[int]):
         super().__init__()
         channels, size, _ = image_shape
-        if SMALLEST * 2 ** (len(widths) - 1) != size:
+        if SMALLEST * 2 ** len(widths) != size:
             raise ValueError(
-                f"energy_widths {list(widths)} reduce {size} pixels to {size / 2 ** (len(widths) - 1):g}, "
-                f"not to {SMALLEST}: give {(size // SMALLEST).bit_length()} widths"
+                f"energy_widths {list(widths)} read images of {SMALLEST * 2 ** len(widths)} pixels, "
+                f"the data has {size}: give {(size // SMALLEST).bit_length() - 1} widths"
             )
-        self.first = nn.Conv2d(channels, widths[0], 3, padding=1)
-        self.strided = nn.ModuleList(
-            nn.Conv2d(narrow, wide, 4, stride=2, padding=1) for narrow, wide in itertools.pairwise(widths)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(narrow, wide, 4, stride=2, padding=1) for narrow, wide in itertools.pairwise((channels, *widths))
         )
         # No bias: the loss does not change with a constant in E (c takes it up), so its gradient is rounding noise,
         # which Adam would blow up to full steps.
         self.to_energy = nn.Linear(widths[-1] * SMALLEST**2, 1, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = nn.functional.leaky_relu(self.first(images), LEAK)
-        for convolution in self.strided:
+        x = images
+        for convolution in self.convolutions:
             x = nn.functional.leaky_relu(convolution(x), LEAK)
         return self.to_energy(x.flatten(1)).squeeze(1)
