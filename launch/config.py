@@ -64,9 +64,7 @@ class Recipe(StrictModel):
 def recipe_names() -> list[str]:
     """The names of the packaged recipes."""
     folder = resources.files("gebm.launch.recipes")
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
-    )
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -107,9 +105,7 @@ def parse_override(text: str) -> tuple[KeyPath, Any]:
         # Quotes seldom survive a shell: `--set sampler.name=kla` means the string.
         if re.fullmatch(r"[A-Za-z_./~][\w./:~-]*", value.strip()):
             return path, value.strip()
-        raise InputError(
-            f"--set {text}: {value!r} is not a TOML value; quote it if it is a string"
-        ) from error
+        raise InputError(f"--set {text}: {value!r} is not a TOML value; quote it if it is a string") from error
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -142,9 +138,7 @@ def _read(name_or_path: str) -> tuple[str, str]:
         raise InputError(f"no recipe {name_or_path!r}; {hint} ({', '.join(packaged)} are packaged)")
     path = storage.absolute(name_or_path)
     if Path(path).is_dir():
-        raise InputError(
-            f"{path} is a directory; give a recipe's name ({', '.join(packaged)}) or its .toml file"
-        )
+        raise InputError(f"{path} is a directory; give a recipe's name ({', '.join(packaged)}) or its .toml file")
     try:
         return storage.read_text(path), path
     except FileNotFoundError as error:

@@ -49,9 +49,7 @@ def print_evaluation(result: dict[str, Any], console: Console | None = None) -> 
     for metric in ("fid", "kid"):
         model, base = result.get(f"{metric}_model"), result.get(f"{metric}_base")
         if model is not None or base is not None:
-            table.add_row(
-                metric.upper(), _number(base), _number(model), _ratio(result) if metric == "fid" else ""
-            )
+            table.add_row(metric.upper(), _number(base), _number(model), _ratio(result) if metric == "fid" else "")
     console.print(table)
     tests = {name: label for name, label in TESTS.items() if result.get(name)}
     if tests:

@@ -41,9 +41,7 @@ def claimed_run(run: str, recipe: Recipe) -> Iterator[str]:
     if fresh:
         strange = [name for name in storage.list_names(run) if name not in _BEFORE_A_RUN]
         if strange:
-            raise InputError(
-                f"{run} holds {strange[0]} and no {CONFIG}: it is not a run; choose another --out"
-            )
+            raise InputError(f"{run} holds {strange[0]} and no {CONFIG}: it is not a run; choose another --out")
         storage.write_bytes_atomic(location, dump_recipe(recipe).encode())
     else:
         _refuse_another(location, load_run(run), recipe)
@@ -74,9 +72,7 @@ def load_run(run: str) -> Recipe:
     try:
         text = storage.read_text(location)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(
-            f"{run} is not a run (no {CONFIG}); make one with `gebm train RECIPE --out {run}`"
-        ) from error
+        raise InputError(f"{run} is not a run (no {CONFIG}); make one with `gebm train RECIPE --out {run}`") from error
     return parse_recipe(text, location)
 
 

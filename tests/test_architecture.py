@@ -77,9 +77,7 @@ def test_the_import_check_catches_each_kind_of_wrong_import(tmp_path):
 def test_the_package_list_of_setuptools_is_complete():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     found = {
-        "gebm." + ".".join(path.parent.relative_to(ROOT).parts)
-        for folder in ORDER
-        for path in python_files(folder)
+        "gebm." + ".".join(path.parent.relative_to(ROOT).parts) for folder in ORDER for path in python_files(folder)
     }
     assert set(settings["packages"]) == found
     assert settings["package-dir"] == {f"gebm.{folder}": folder for folder in ORDER}

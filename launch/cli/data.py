@@ -33,9 +33,7 @@ def mnist(out: Out, seed: Seed = 0, shard_size: ShardSize = 500) -> None:
 
 @app.command()
 def folder(
-    source: Annotated[
-        str, typer.Argument(metavar="SRC", help="Folder with image files; sub-folders are classes.")
-    ],
+    source: Annotated[str, typer.Argument(metavar="SRC", help="Folder with image files; sub-folders are classes.")],
     out: Out,
     size: Annotated[int, typer.Option(min=1, help="Side of the square images, in pixels.")] = 32,
     channels: Annotated[int, typer.Option(help="3 (RGB) or 1 (grey).")] = 3,
@@ -72,9 +70,7 @@ def folder(
 def cifar10(
     source: Annotated[
         str,
-        typer.Argument(
-            metavar="SRC", help="Folder with train-*.tar.gz and test-*.tar.gz (jpg or png, and cls)."
-        ),
+        typer.Argument(metavar="SRC", help="Folder with train-*.tar.gz and test-*.tar.gz (jpg or png, and cls)."),
     ],
     out: Out,
     validation_shards: Annotated[
@@ -115,9 +111,7 @@ def _print_sets(out: str, fresh: bool) -> None:
 
     if not fresh:
         print("finished before; nothing was written")
-    _print_table(
-        [(split, storage.join(storage.absolute(out), split)) for split in splits_of(storage.absolute(out))]
-    )
+    _print_table([(split, storage.join(storage.absolute(out), split)) for split in splits_of(storage.absolute(out))])
 
 
 def _print_table(sets: list[tuple[str, str]]) -> None:

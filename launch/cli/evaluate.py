@@ -16,19 +16,11 @@ def command(
         str | None, typer.Option(metavar="SHARDS", help="Shards of the generator alone: adds ratios to it.")
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="Comma-separated: fid, kid.")] = None,
-    tests: Annotated[
-        str | None, typer.Option(help="Comma-separated: mmd, relative; 'none' for none.")
-    ] = None,
-    out: Annotated[
-        str | None, typer.Option(metavar="FILE", help="JSON file that gets the whole result.")
-    ] = None,
-    extractor: Annotated[
-        str | None, typer.Option(help="Feature extractor, as torch-fidelity names it.")
-    ] = None,
+    tests: Annotated[str | None, typer.Option(help="Comma-separated: mmd, relative; 'none' for none.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="JSON file that gets the whole result.")] = None,
+    extractor: Annotated[str | None, typer.Option(help="Feature extractor, as torch-fidelity names it.")] = None,
     layer: Annotated[str | None, typer.Option(help="Its layer.")] = None,
-    input_size: Annotated[
-        int | None, typer.Option(help="Side to which images are resized, in pixels.")
-    ] = None,
+    input_size: Annotated[int | None, typer.Option(help="Side to which images are resized, in pixels.")] = None,
     weights: Annotated[str | None, typer.Option(help="Its weights file.")] = None,
     permutations: Annotated[int | None, typer.Option(help="Permutations of each test.")] = None,
     groups: Annotated[int | None, typer.Option(help="Groups of the jackknife.")] = None,
@@ -38,9 +30,7 @@ def command(
         bool | None, typer.Option("--unequal", help="Allow sets of different size (FID depends on it).")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of groups and permutations.")] = 0,
-    cache: Annotated[
-        str | None, typer.Option(metavar="URL", help="Keeps features for the next time.")
-    ] = None,
+    cache: Annotated[str | None, typer.Option(metavar="URL", help="Keeps features for the next time.")] = None,
     actors: Actors = None,
     address: Address = None,
 ) -> None:

@@ -31,9 +31,7 @@ Workers = Annotated[
 ]
 GpusPerWorker = Annotated[
     float | None,
-    typer.Option(
-        min=0, help="GPUs of each worker; a share such as 0.5 too.", rich_help_panel="Where it runs"
-    ),
+    typer.Option(min=0, help="GPUs of each worker; a share such as 0.5 too.", rich_help_panel="Where it runs"),
 ]
 Set = Annotated[
     list[str] | None,

@@ -16,9 +16,7 @@ def command(
     out: Annotated[str, typer.Option(metavar="URL", help="Folder that gets the shards and their manifest.")],
     sampler: Annotated[
         str | None,
-        typer.Option(
-            help="ula, kla, mala, hmc, rwmh, imh, dot; or base: the generator alone. Without: the tuned one."
-        ),
+        typer.Option(help="ula, kla, mala, hmc, rwmh, imh, dot; or base: the generator alone. Without: the tuned one."),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Images to draw.")] = 1000,
     seed: Seed = None,

@@ -119,9 +119,7 @@ def print_table(title: str, records: Sequence[Record], console: Console | None =
 
 def write_records(path: str, records: Sequence[Record]) -> None:
     """The records as a JSON list, whole or not at all."""
-    storage.write_json_atomic(
-        storage.absolute(path), [{**asdict(record), "ratio": record.ratio} for record in records]
-    )
+    storage.write_json_atomic(storage.absolute(path), [{**asdict(record), "ratio": record.ratio} for record in records])
 
 
 def _spell(value: float | None, form: str) -> str:

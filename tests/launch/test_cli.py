@@ -42,9 +42,7 @@ def test_help_waits_for_no_heavy_import():
         f"print(sorted({heavy!r} & set(sys.modules)), file=sys.stderr); sys.exit(code)"
     )
     begun = time.monotonic()
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stderr.strip()) == (0, "[]")
     # About 0.3 s on an idle machine; the bound leaves room for one that is busy with other tests.
     assert time.monotonic() - begun < 3
@@ -79,9 +77,7 @@ def test_the_version_is_that_of_the_package():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_input_is_one_message_exit_code_2_and_nothing_written(
-    arguments, message, tmp_path, monkeypatch, capsys
-):
+def test_bad_input_is_one_message_exit_code_2_and_nothing_written(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(arguments) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
@@ -89,9 +85,7 @@ def test_bad_input_is_one_message_exit_code_2_and_nothing_written(
     assert list(tmp_path.rglob("*")) == []
 
 
-@pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["train"], ["train", "mnist", "--out", "x", "--wrokers", "2"]]
-)
+@pytest.mark.parametrize("arguments", [["nonsense"], ["train"], ["train", "mnist", "--out", "x", "--wrokers", "2"]])
 def test_wrong_usage_exits_with_2(arguments, capsys):
     assert run(arguments) == 2
     assert "Error" in capsys.readouterr().err

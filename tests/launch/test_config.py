@@ -93,9 +93,7 @@ def test_a_misspelt_key_names_itself_its_line_and_the_key_that_was_meant(tmp_pat
     line = next(n for n, text in enumerate(Path(path).read_text().splitlines(), 1) if "batch_sise" in text)
     with pytest.raises(InputError) as refusal:
         load_recipe(path)
-    assert str(refusal.value) == (
-        f"{path}:{line}: unknown key trainer.batch_sise; did you mean trainer.batch_size?"
-    )
+    assert str(refusal.value) == (f"{path}:{line}: unknown key trainer.batch_sise; did you mean trainer.batch_size?")
 
 
 @pytest.mark.parametrize(
@@ -172,9 +170,7 @@ def test_a_run_of_another_configuration_is_refused_by_naming_the_key(tmp_path):
         pass
     before = (tmp_path / "config.toml").read_bytes()
     with (
-        pytest.raises(
-            InputError, match=r"config\.toml belongs to another run: trainer\.batch_size is 64 there and 32"
-        ),
+        pytest.raises(InputError, match=r"config\.toml belongs to another run: trainer\.batch_size is 64 there and 32"),
         claimed_run(str(tmp_path), load_recipe("mnist", ["trainer.batch_size=32"])),
     ):
         raise AssertionError("the run was claimed")

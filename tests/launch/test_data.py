@@ -46,9 +46,7 @@ def test_mnist_is_split_as_asked_with_labels_and_padded_digits(mnist):
 
 def test_no_mnist_digit_is_in_two_splits(mnist):
     seen = [
-        image.tobytes()
-        for split in ("train", "validation", "test")
-        for image in read_all(str(mnist / split)).images
+        image.tobytes() for split in ("train", "validation", "test") for image in read_all(str(mnist / split)).images
     ]
     assert len(set(seen)) == 70
 
@@ -58,9 +56,7 @@ def test_mnist_depends_on_its_seed_alone(mnist, tmp_path):
     write_mnist(str(tmp_path / "other"), seed=4, counts=(40, 10, 20), shard_size=16)
     assert file_digests(tmp_path / "same") == file_digests(mnist)
     assert read_all(str(tmp_path / "other/train")).keys == read_all(str(mnist / "train")).keys
-    assert not np.array_equal(
-        read_all(str(tmp_path / "other/train")).images, read_all(str(mnist / "train")).images
-    )
+    assert not np.array_equal(read_all(str(tmp_path / "other/train")).images, read_all(str(mnist / "train")).images)
 
 
 def test_a_finished_data_set_is_recognised_and_a_damaged_one_made_again(tmp_path):
