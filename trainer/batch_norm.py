@@ -13,20 +13,43 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-class _SumOverWorkers(torch.autograd.Function):
-    """All-reduce by sum. Every worker's loss is one term of the global loss, so gradients are summed too."""
+class _Normalise(torch.autograd.Function):
+    """`(x - mean) / sqrt(var + eps) * weight + bias` with the mean and variance of all workers' rows together.
+
+    One collective of `2 C` numbers each way. Forward: local means and centred squares are gathered and merged
+    [Chan, Golub, LeVeque 1979]; sums of squares would cancel in float32. Backward: every worker's loss is one term
+    of the global loss, so the two sums of the batch-norm gradient are added up over workers.
+    """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        total = values.contiguous().clone()
-        dist.all_reduce(total)
-        return total
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:  # normalised, mean, variance
+        local_variance, local_mean = torch.var_mean(x, (0, 2, 3), correction=0)
+        local = torch.stack([local_mean, local_variance])
+        gathered = [torch.empty_like(local) for _ in range(dist.get_world_size())]
+        dist.all_gather(gathered, local)
+        means, variances = torch.stack(gathered, 1)
+        mean = means.mean(0)
+        variance = variances.mean(0) + (means - mean).square().mean(0)
+        ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps))
+        normalised = torch.batch_norm(x, weight, bias, mean, variance, False, 0.0, eps, False)
+        ctx.mark_non_differentiable(mean, variance)
+        return normalised, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        total = gradient.contiguous().clone()
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        x, weight, mean, inverse_deviation = ctx.saved_tensors
+        count = x.numel() // x.shape[1] * dist.get_world_size()
+        local = torch.stack([gradient.sum((0, 2, 3)), (gradient * (x - mean[:, None, None])).sum((0, 2, 3))])
+        total = local.clone()
         dist.all_reduce(total)
-        return total
+        scale = weight * inverse_deviation
+        slope = -scale * inverse_deviation.square() * total[1] / count
+        constant = -scale * total[0] / count - slope * mean
+        at_x = torch.addcmul(constant[:, None, None], x, slope[:, None, None]).addcmul_(gradient, scale[:, None, None])
+        # Gradients of weight and bias stay this worker's part: all parameters' parts are summed together later.
+        return at_x, local[1] * inverse_deviation, local[0], None
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
@@ -35,12 +58,8 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
+        normalised, mean, variance = _Normalise.apply(input, self.weight, self.bias, self.eps)
         count = input.numel() // input.shape[1] * dist.get_world_size()
-        mean = _SumOverWorkers.apply(input.sum((0, 2, 3))) / count
-        centred = input - mean[:, None, None]
-        # Centred squares, at the price of a second small all-reduce: E[x^2] - E[x]^2 cancels in float32.
-        variance = _SumOverWorkers.apply(centred.square().sum((0, 2, 3))) / count
-        scale = self.weight * torch.rsqrt(variance + self.eps)
         with torch.no_grad():
             momentum = self.momentum or 0.0
             assert self.running_mean is not None and self.running_var is not None
@@ -48,7 +67,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(variance * (count / (count - 1)), momentum)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return normalised
 
 
 def use_global_batch(network: nn.Module) -> None:

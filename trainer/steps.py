@@ -65,19 +65,17 @@ def energy_step(
     towards_real, towards_fake = torch.autograd.grad(loss + level, [on_real, on_fake])
 
     total = (local * torch.cat([workers.own(towards_real), workers.own(towards_fake)])).sum()
-    penalty = torch.zeros(1, dtype=real.dtype, device=real.device)
+    penalty = torch.zeros((), dtype=real.dtype, device=real.device)
     if gradient_penalty:
         a = mixing.view(-1, 1, 1, 1)
         norms = squared_gradient_norms(energy, a * real + (1.0 - a) * fake)
         total = total + gradient_penalty * norms.sum() / count
-        penalty = workers.gather(norms)
+        penalty = norms.detach().sum() / count
     total.backward()
-    workers.sum_gradients(energy.parameters())
+    workers.sum_gradients(energy.parameters(), penalty)
     optimizer.step()
     on_real, on_fake = on_real.detach(), on_fake.detach()
-    return EnergyStep(
-        loss.detach(), on_real.mean(), on_fake.mean(), penalty.mean(), log_partition, log_mean_exp(-on_fake)
-    )
+    return EnergyStep(loss.detach(), on_real.mean(), on_fake.mean(), penalty, log_partition, log_mean_exp(-on_fake))
 
 
 def base_step(

@@ -35,11 +35,11 @@ class Workers:
         count = len(gathered) // self.world
         return gathered[self.rank * count : (self.rank + 1) * count]
 
-    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace each gradient by its sum over the workers, in one all-reduce of one flat buffer."""
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter], *more: Tensor) -> None:
+        """Replace each gradient, and the tensors of `more`, by their sums over the workers: one all-reduce."""
         if self.world == 1:
             return
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = [*(p.grad for p in parameters if p.grad is not None), *more]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         flat = self.accelerator.reduce(flat, reduction="sum")
         offset = 0
