@@ -22,7 +22,7 @@ TESTS = {
 
 def print_run(run: str, console: Console | None = None) -> None:
     """The results of a finished run, where the time went, and the path of its report."""
-    console = console or _console()
+    console = console or standard_output()
     print_evaluation(storage.read_json(storage.join(run, SUMMARY)), console)
     seconds = read_timings(run)
     table = Table("stage", "seconds", box=None, title="Time", title_justify="left")
@@ -36,7 +36,7 @@ def print_run(run: str, console: Console | None = None) -> None:
 
 def print_evaluation(result: dict[str, Any], console: Console | None = None) -> None:
     """The findings of an evaluation: distances, their ratio with its interval, tests; what there is of them."""
-    console = console or _console()
+    console = console or standard_output()
     table = Table(
         "distance to the data",
         "base",
@@ -63,7 +63,7 @@ def print_evaluation(result: dict[str, Any], console: Console | None = None) -> 
 
 def print_comparison(result: dict[str, Any], level: float, console: Console | None = None) -> None:
     """The outcome of one two-sample test."""
-    console = console or _console()
+    console = console or standard_output()
     table = Table("two-sample test", "value", box=None)
     for key, value in result.items():
         if isinstance(value, bool):
@@ -95,7 +95,7 @@ def _number(value: Any) -> str:
     return f"{value:.2e}"
 
 
-def _console() -> Console:
+def standard_output() -> Console:
     """Standard output; a pipe gets whole lines, however narrow it says it is."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=120)
+    return console if console.is_terminal else Console(highlight=False, width=160)

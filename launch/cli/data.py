@@ -115,12 +115,13 @@ def _print_sets(out: str, fresh: bool) -> None:
 
 
 def _print_table(sets: list[tuple[str, str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from gebm.cluster.index import load_index
+    from gebm.launch.results import standard_output
 
-    table = Table("set", "images", "shape", "classes", "shards", "where", box=None)
+    where = Column("where", overflow="fold")
+    table = Table("set", "images", "shape", "classes", "shards", where, box=None)
     for name, url in sets:
         content = load_index(url)
         channels, height, width = content.image_shape
@@ -132,4 +133,4 @@ def _print_table(sets: list[tuple[str, str]]) -> None:
             str(len(content.shards)),
             url,
         )
-    Console(soft_wrap=True).print(table)
+    standard_output().print(table)
