@@ -39,6 +39,7 @@ STAND_INS: dict[str, str] = {
     "bad": "#01020d",
 }
 WIDTH, HEIGHT = 360, 210  # points of the view box: about the pixels of a phone's width, so that 12 reads as 12
+EARLY, TOO_WIDE = 0.1, 2.0  # see `_settled_limits`
 MOST_POINTS = 600  # of a line: more than the drawing has columns
 
 
@@ -88,7 +89,11 @@ def draw_lines(
     level: float | None = None,
     marks: Sequence[Mark] = (),
 ) -> Figure:
-    """Curves over a common axis. Points that are not finite break the line. `level`: a dashed horizontal."""
+    """Curves over a common axis. Points that are not finite break the line. `level`: a dashed horizontal.
+
+    Where the first values are so far off that the rest would be flat, the axis is left to the rest, and the
+    caption says so.
+    """
     with _axes() as (drawing, axes):
         for line in lines:
             x, y = thin(np.asarray(line.x, float)), thin(np.asarray(line.y, float))
@@ -106,8 +111,12 @@ def draw_lines(
             axes.axvline(mark.x, color=STAND_INS["muted"], linewidth=1, dashes=(2, 3))
             place = axes.get_xaxis_transform()
             axes.text(mark.x, 1.02, f" {mark.label}", transform=place, color=STAND_INS["muted"], fontsize=11)
+        if not logarithmic and (limits := _settled_limits(lines)) is not None:
+            axes.set_ylim(*limits)
+            caption = f"{caption} The first values lie beyond the axis.".strip()
+        if ends := [x for line in lines for x in _ends(line.x)]:
+            axes.set_xlim(min(ends), max(ends) if max(ends) > min(ends) else min(ends) + 1)
         axes.set_xlabel(x_label)
-        axes.margins(x=0.01)
         svg = _to_svg(drawing)
     legend = tuple((line.label, line.tone) for line in lines) if len(lines) > 1 else ()
     return Figure(svg, title, alt, caption, legend)
@@ -165,6 +174,25 @@ def draw_intervals(
         axes.set_xlabel(x_label)
         svg = _to_svg(drawing)
     return Figure(svg, title, alt, caption)
+
+
+def _ends(values: ArrayLike) -> tuple[float, ...]:
+    array = np.asarray(values, float)
+    return (float(array.min()), float(array.max())) if array.size else ()
+
+
+def _settled_limits(lines: Sequence[Line]) -> tuple[float, float] | None:
+    """Limits for the y axis that leave out the first `EARLY` share of the points; None where all may be shown.
+
+    All are shown unless they span more than `TOO_WIDE` times what the others do. Late values are never left out.
+    """
+    everything = [np.asarray(line.y, float) for line in lines]
+    later = [values[math.ceil(EARLY * len(values)) :] for values in everything]
+    whole, rest = (np.concatenate([v[np.isfinite(v)] for v in part] or [[]]) for part in (everything, later))
+    if len(rest) < 2 or np.ptp(whole) <= TOO_WIDE * np.ptp(rest):
+        return None
+    margin = 0.08 * np.ptp(rest) or 1.0
+    return float(rest.min() - margin), float(rest.max() + margin)
 
 
 def thin(values: np.ndarray) -> np.ndarray:

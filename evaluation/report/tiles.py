@@ -55,5 +55,5 @@ def tile_png_uri(images: np.ndarray, columns: int, gap_after: tuple[int, ...] = 
     picture = Image.fromarray(enlarged, "RGBA")
     if images.shape[1] == 1:
         picture = picture.convert("LA")
-    picture.save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -42,7 +42,7 @@ def samples_section(contents: RunContents) -> Section:
         grids.append(_grid(contents.real, "Real", "Test images that training never saw.", "reference"))
     else:
         absent.append(
-            missing("The test images are not at hand (`data.test`). For digits this makes them:", "gebm data mnist")
+            missing("The test images are not at hand (`data.test`). For digits this makes them:", "gebm data mnist OUT")
         )
     if contents.base is not None:
         grids.append(_grid(contents.base.images, "Generator alone", "Prior draws, straight through the base.", "first"))

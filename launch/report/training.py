@@ -6,8 +6,6 @@ import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from gebm.evaluation.report import Block, Columns, Line, Mark, Section, Tone, draw_lines
 from gebm.launch.report.contents import RunContents
 from gebm.launch.report.wording import missing, number
@@ -29,7 +27,7 @@ _CURVES = (
     ),
     Curve(
         "Energy of the batch",
-        "Lower is likelier. The two draw together as the generator learns.",
+        "Lower is likelier; the distance of the two is the gap.",
         (("energy_real", "real", "reference"), ("energy_fake", "generated", "first")),
     ),
     Curve(
@@ -85,28 +83,27 @@ def phase_marks(metrics: list[dict[str, Any]]) -> list[Mark]:
 
 
 def energy_gap(record: dict[str, Any]) -> float | None:
-    """`E(generated) - E(real)` of a record, derived where it is not written out."""
-    if record.get("energy_gap") is not None:
-        return record["energy_gap"]
+    """`E(generated) - E(real)` of a record."""
     fake, real = record.get("energy_fake"), record.get("energy_real")
     return None if fake is None or real is None else fake - real
 
 
 def _draw(curve: Curve, metrics: list[dict[str, Any]], marks: list[Mark]) -> Block | None:
     rounds = [record["round"] for record in metrics]
-    lines = []
+    lines: list[Line] = []
+    last: list[str] = []
     for key, label, tone in curve.lines:
         values = [energy_gap(record) if key == "energy_gap" else record.get(key) for record in metrics]
         if any(value is not None for value in values):
             lines.append(Line(label, rounds, [math.nan if v is None else v for v in values], tone))
+            last.append(f"{label} {number(next(v for v in reversed(values) if v is not None))}")
     if not lines:
         return None
-    last = ", ".join(f"{line.label} {number(float(np.asarray(line.y)[-1]))}" for line in lines)
     return draw_lines(
         lines,
         title=curve.title,
         x_label="rounds",
-        alt=f"{curve.title} over the rounds of training; at the end: {last}.",
+        alt=f"{curve.title} over the rounds of training; at the end: {', '.join(last)}.",
         caption=curve.caption,
         marks=marks,
     )

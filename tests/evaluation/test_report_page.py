@@ -219,6 +219,16 @@ def test_lines_with_more_points_than_can_be_seen_are_thinned_and_keep_their_end(
         assert count == 0 or (kept[0] == noise[0] and kept[-1] == noise[count - 1])
 
 
+def test_a_far_off_beginning_does_not_flatten_the_rest_and_a_far_off_end_is_always_shown():
+    start = [1000.0, 500.0, *np.linspace(1, 2, 98)]
+
+    def caption(y: list[float]) -> str:
+        return draw_lines([Line("a", range(100), y)], title="", x_label="", alt="", caption="Loss.").caption
+
+    assert caption(start) == "Loss. The first values lie beyond the axis."
+    assert caption(start[::-1]) == caption([1.0, *start[2:], 1.0]) == "Loss."
+
+
 def test_figures_bear_values_that_are_not_finite_and_samples_without_spread():
     draw_lines([Line("a", [0, 1, 2], [0.0, np.inf, np.nan])], title="", x_label="", alt="")
     for values in ([np.nan], [1.0, 1.0], [-np.inf, 0.0, np.inf]):

@@ -112,7 +112,7 @@ def test_progress_counts_up_to_its_total(run):
         ("evaluation", "gebm evaluate {run}/samples/model"),
         ("metrics", "gebm train RECIPE --out {run}"),
         ("model", "gebm train RECIPE --out {run}"),
-        ("data/test", "gebm data mnist"),
+        ("data/test", "gebm data mnist OUT"),
         ("data/train", "training images"),
         ("timings.json", "gebm demo"),
     ],
