@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -241,7 +242,7 @@ def score(
                     "fid_ratio_interval": [interval.low, interval.high],
                     "improves": interval.high < 1,
                     "energy": record["energies"][number],
-                    "energy_gap": record["energies"][number] - energy_validation,
+                    "energy_gap": energy_gap(record["energies"][number], energy_validation),
                     "acceptance": record["acceptance"][number],
                     "nonfinite": record["nonfinite"][number],
                     "seconds": record["seconds"],
@@ -255,6 +256,11 @@ def score(
     }
 
 
+def energy_gap(energy: float | None, energy_validation: float) -> float | None:
+    """`E(samples) - E(validation)`, None when the chains have flown away."""
+    return None if energy is None else energy - energy_validation
+
+
 def choose(tried: Sequence[dict[str, Any]], criterion: str) -> dict[str, Any]:
     """The best row's settings, as `chosen`, and whether it `improves` on the base.
 
@@ -264,7 +270,9 @@ def choose(tried: Sequence[dict[str, Any]], criterion: str) -> dict[str, Any]:
     improving = [row for row in tried if row["improves"]]
 
     def badness(row: dict[str, Any]) -> float:
-        return row["fid"] if criterion == "fid" else abs(row["energy_gap"])
+        if criterion == "fid":
+            return row["fid"]
+        return math.inf if row["energy_gap"] is None else abs(row["energy_gap"])
 
     best = min(improving or tried, key=badness)
     return {"chosen": best["sampler"], "improves": best["improves"], "criterion": criterion}

@@ -75,7 +75,7 @@ def make_candidate_worker(
                 "count": len(lengths),
                 "sampler": item.description["sampler"],
                 "lengths": item.description["lengths"],
-                "energies": [float(energies_of(length).mean()) for length in lengths],
+                "energies": [finite(float(energies_of(length).mean())) for length in lengths],
                 "acceptance": [float(np.average([s.acceptance for s in each], weights=sizes)) for each in lengths],
                 "nonfinite": [sum(snapshot.nonfinite for snapshot in length) for length in lengths],
             }
@@ -128,6 +128,11 @@ def images_of(length: list[Snapshot]) -> Tensor:
 def energies_of(length: list[Snapshot]) -> Tensor:
     """The energies of all batches, `(count,)` float64."""
     return torch.cat([snapshot.energies for snapshot in length]).double()
+
+
+def finite(value: float) -> float | None:
+    """The value, or what JSON has in place of infinity and NaN: chains with too large a step can fly away."""
+    return value if math.isfinite(value) else None
 
 
 @torch.no_grad()

@@ -39,10 +39,12 @@ def describe_chains(
     chains. R̂ is taken over the second half of the records: the first is on its way from the prior.
     """
     energies = energies.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # an energy that is not finite is reported as null
+        mean, deviation = energies.mean(axis=1), energies.std(axis=1)
     return {
         "recorded_steps": [int(step) for step in recorded_steps],
-        "energy_mean": _plain(energies.mean(axis=1)),
-        "energy_std": _plain(energies.std(axis=1)),
+        "energy_mean": _plain(mean),
+        "energy_std": _plain(deviation),
         "energy_r_hat": split_r_hat(energies[energies.shape[0] // 2 :]),
         "acceptance": float(acceptance),
         "nonfinite": int(nonfinite),

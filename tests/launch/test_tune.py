@@ -1,0 +1,180 @@
+"""Tuning picks sampler settings by validation images, says what it tried, and admits when nothing helps."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gebm.cluster.errors import InputError
+from gebm.cluster.randomness import derive_seed
+from gebm.cluster.reader import read_all
+from gebm.evaluation.extractors import ExtractorSettings, make_extractor
+from gebm.evaluation.frechet import FrechetStatistics, frechet_distance
+from gebm.launch.tune import Grid, TuneSettings, candidate_items, candidates, choose, chosen_sampler, score, tune
+from gebm.sampler.settings import SamplerSettings
+from gebm.sampler.work import prepare
+from gebm.trainer.model import from_uint8, load_model, to_uint8
+from tests.sampler.small_models import save_small_model
+
+EXTRACTOR = ExtractorSettings(input_size=32)
+LAYOUT = SamplerSettings(chains=25, shard_size=50)
+SETTINGS = TuneSettings(
+    grids=(
+        Grid(sampler="ula", inverse_temperatures=(1.0, 4.0), step_sizes=(0.05,), steps=(20, 5)),
+        Grid(sampler="kla", step_sizes=(0.2,), steps=(5,)),
+    ),
+    count=60,
+    groups=5,
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("run")
+    save_small_model(str(folder / "model"))
+    return str(folder)
+
+
+@pytest.fixture
+def validation(make_shards: Callable[..., str]) -> str:
+    return make_shards((40, 30), size=8)
+
+
+def call(run: str, validation: str, **changes: Any) -> dict[str, Any]:
+    request = {"sampler": LAYOUT, "extractor": EXTRACTOR, "seed": 3, "actors": 2}
+    return tune(run, validation, SETTINGS, **{**request, **changes})
+
+
+def test_tuning_scores_every_chain_at_every_length_and_is_not_repeated(
+    ray_cluster: None, run: str, validation: str
+) -> None:
+    result = call(run, validation)
+    assert json.loads((Path(run) / "tune.json").read_text()) == result
+    tried = [
+        (row["sampler"]["name"], row["sampler"]["inverse_temperature"], row["sampler"]["steps"])
+        for row in result["tried"]
+    ]
+    assert sorted(tried) == [("kla", 1.0, 5), ("ula", 1.0, 5), ("ula", 1.0, 20), ("ula", 4.0, 5), ("ula", 4.0, 20)]
+    assert (result["n_generated"], result["n_validation"]) == (60, 70)
+    assert chosen_sampler(run) == SamplerSettings.model_validate(result["chosen"])
+    assert chosen_sampler(run).shard_size == LAYOUT.shard_size
+    best = min((row for row in result["tried"] if row["improves"]), key=lambda row: row["fid"], default=None)
+    if best is not None:
+        assert result["chosen"] == best["sampler"]
+    assert result["improves"] == (best is not None)
+    # The chain goes down in energy the further, the longer and the colder it is.
+    energy = {key: row["energy"] for key, row in zip(tried, result["tried"], strict=True)}
+    assert energy["ula", 4.0, 20] < energy["ula", 4.0, 5] < energy["ula", 1.0, 5] < result["energy_base"]
+    for row in result["tried"]:
+        assert row["energy_gap"] == pytest.approx(row["energy"] - result["energy_validation"])
+        assert row["fid_ratio"] == pytest.approx(row["fid"] / result["fid_base"])
+
+    reports: list[Any] = []
+    assert call(run, validation, progress=reports.append) == result
+    assert not reports
+
+    # A new answer, with one actor: apart from times the same.
+    (Path(run) / "tune.json").unlink()
+    for file in Path(run).glob("tune/*/manifest.json"):
+        file.unlink()
+    again = call(run, validation, actors=1)
+    for row in again["tried"] + result["tried"]:
+        del row["seconds"]
+    assert again == result
+
+    model, extractor = prepare(load_model(run)), make_extractor(EXTRACTOR)
+    seed = derive_seed(derive_seed(3, "tune", "chains"), "tune", "prior")
+    prior = model.sample_prior(60, torch.Generator().manual_seed(seed))
+    real = torch.from_numpy(read_all(validation).images)
+    sides = [FrechetStatistics.of(extractor(images).numpy()) for images in (to_uint8(model.generate(prior)), real)]
+    assert result["fid_base"] == pytest.approx(frechet_distance(*sides), rel=1e-3)
+    assert result["energy_validation"] == pytest.approx(float(model.energy(from_uint8(real)).mean()), rel=1e-4)
+    assert result["energy_base"] == pytest.approx(float(model.energy(model.generate(prior)).mean()), rel=1e-4)
+
+
+def test_an_answer_to_another_request_is_not_taken(ray_cluster: None, run: str, validation: str) -> None:
+    """Another number of groups, another seed: both are done anew."""
+    first = call(run, validation)
+    other = call(run, validation, seed=4)
+    assert other["fid_base"] != first["fid_base"]
+    assert other["request"]["seed"] == 4
+
+
+def test_candidates_are_the_products_of_their_grids_and_none_comes_twice() -> None:
+    settings = TuneSettings(
+        grids=(
+            Grid(sampler="kla", inverse_temperatures=(1, 2), step_sizes=(0.1, 0.2), frictions=(1, 5), steps=(10, 30)),
+            Grid(sampler="kla", inverse_temperatures=(2,), step_sizes=(0.1,), frictions=(5,), steps=(20,)),
+        )
+    )
+    found = {
+        (chain.inverse_temperature, chain.step_size, chain.friction): (chain.steps, lengths)
+        for chain, lengths in candidates(settings, LAYOUT)
+    }
+    assert set(found) == set(itertools.product((1.0, 2.0), (0.1, 0.2), (1.0, 5.0)))
+    assert found[2.0, 0.1, 5.0] == (30, [10, 20, 30])
+    assert len(list(candidates(settings, LAYOUT))) == 8
+
+
+def test_all_candidates_and_the_base_share_their_latents_and_the_longest_come_first() -> None:
+    items = candidate_items(SETTINGS, LAYOUT, seed=3)
+    assert len({item.seed for item in items}) == 1
+    assert [item.description["sampler"]["steps"] for item in items] == [20, 20, 5, 0]
+    assert items[-1].id == "base"
+
+
+def scored(candidate_law: float, base_law: float) -> dict[str, Any]:
+    """Scores of a candidate and a base whose features are normal with these means, the data's being 0."""
+    random = np.random.default_rng(0)
+    noise = random.normal(size=(1, 200, 5))
+    features = {"base": noise + base_law, "000": noise + 0.01 * random.normal(size=noise.shape) + candidate_law}
+    common = {"energies": [0.0], "acceptance": [1.0], "nonfinite": [0], "seconds": 1.0, "lengths": [7]}
+    records = {
+        "000": {**common, "sampler": LAYOUT.model_dump(mode="json")},
+        "base": {**common, "energy_validation": -1.0},
+    }
+    return score(records, features, random.normal(size=(300, 5)), groups=10, seed=0)
+
+
+def test_a_candidate_that_is_closer_to_the_data_than_the_base_is_marked_as_improving() -> None:
+    (row,) = scored(candidate_law=0.1, base_law=0.5)["tried"]
+    assert row["improves"]
+    assert row["fid_ratio_interval"][0] < row["fid_ratio"] < row["fid_ratio_interval"][1] < 1
+    assert row["sampler"]["steps"] == 7
+
+
+@pytest.mark.parametrize("candidate_law", [0.5, 0.7])
+def test_a_candidate_that_is_not_closer_than_the_base_is_not(candidate_law: float) -> None:
+    (row,) = scored(candidate_law, base_law=0.5)["tried"]
+    assert not row["improves"]
+
+
+def test_the_smallest_fid_wins_among_those_that_improve_on_the_base() -> None:
+    def row(name: str, fid: float, gap: float, improves: bool) -> dict[str, Any]:
+        return {"sampler": name, "fid": fid, "energy_gap": gap, "improves": improves}
+
+    lucky, good, calm, poor = (
+        row("lucky", 10.0, 3.0, False),
+        row("good", 11.0, -2.0, True),
+        row("calm", 12.0, 0.5, True),
+        row("poor", 20.0, 0.1, False),
+    )
+    assert choose([lucky, good, calm, poor], "fid") == {"chosen": "good", "improves": True, "criterion": "fid"}
+    assert choose([lucky, good, calm, poor], "energy_gap")["chosen"] == "calm"
+    assert choose([poor, lucky], "fid") == {"chosen": "lucky", "improves": False, "criterion": "fid"}
+
+
+def test_a_run_that_was_not_tuned_or_whose_answer_is_damaged_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="gebm tune"):
+        chosen_sampler(str(tmp_path))
+    for content in ("{}", '{"chosen": {"stepsize": 1}}', "[", "[]"):
+        (tmp_path / "tune.json").write_text(content)
+        with pytest.raises(InputError, match=r"tune\.json: no readable chosen settings"):
+            chosen_sampler(str(tmp_path))
