@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gebm.cluster.errors import InputError
 from gebm.cluster.reader import iterate_batches
 from gebm.evaluation.report import Block, Columns, Head, ImageGrid, Section, Text
 from gebm.launch.report.contents import RunContents, SampleSet
@@ -113,7 +114,7 @@ def nearest(queries: np.ndarray, train: str, shown: int) -> Neighbours:
     """Nearest training images of uint8 `queries` `(q, channels, height, width)`; pictures for the first `shown`.
 
     One pass over the training shards, a batch at a time; squared distances by matrix products in float32, exact
-    to about one part in a million.
+    to about one part in a million. Raises `InputError` when the training images have another shape.
     """
     flat = queries.reshape(len(queries), -1).astype(np.float32) / 255
     norms = np.square(flat).sum(1)
@@ -123,7 +124,10 @@ def nearest(queries: np.ndarray, train: str, shown: int) -> Neighbours:
     searched = 0
     for batch in iterate_batches(train, BATCH, stop=MOST_TRAINING_IMAGES):
         if batch.images.shape[1:] != queries.shape[1:]:
-            raise ValueError(f"{train} has images of {batch.images.shape[1:]}, the samples {queries.shape[1:]}")
+            raise InputError(
+                f"{train}: its images are of shape {batch.images.shape[1:]}, the samples of {queries.shape[1:]}; "
+                "set data.train to the shards that the run was trained on"
+            )
         others = batch.images.reshape(len(batch.images), -1).astype(np.float32) / 255
         distances = norms[:, None] + np.square(others).sum(1) - 2 * flat @ others.T
         # Candidates: the best so far, then the best of this batch.

@@ -264,6 +264,13 @@ def test_nearest_images_are_those_of_a_full_search(tmp_path):
     assert found.distances == pytest.approx(np.sqrt(squares.min(1) / 16), abs=0.1)
 
 
+def test_training_images_of_another_shape_are_named(run):
+    shutil.rmtree(run / "data/train")
+    write_set(str(run / "data/train"), np.zeros((4, 3, 16, 16), np.uint8))
+    with pytest.raises(InputError, match=re.escape(str(run / "data/train"))):
+        build_report(str(run))
+
+
 def test_energies_of_the_report_are_those_of_the_model(run):
     contents = read_contents(str(run))
     energies = energies_of(contents)
