@@ -39,7 +39,7 @@ STAND_INS: dict[str, str] = {
     "bad": "#01020d",
 }
 WIDTH, HEIGHT = 360, 210  # points of the view box: about the pixels of a phone's width, so that 12 reads as 12
-EARLY, TOO_WIDE = 0.1, 2.0  # see `_settled_limits`
+TOO_WIDE = 2.0  # see `_settled_limits`
 MOST_POINTS = 600  # of a line: more than the drawing has columns
 
 
@@ -88,11 +88,12 @@ def draw_lines(
     logarithmic: bool = False,
     level: float | None = None,
     marks: Sequence[Mark] = (),
+    early_share: float = 0.0,
 ) -> Figure:
     """Curves over a common axis. Points that are not finite break the line. `level`: a dashed horizontal.
 
-    Where the first values are so far off that the rest would be flat, the axis is left to the rest, and the
-    caption says so.
+    `early_share`: where the first values, at most this share of them, are so far off that the rest would be flat,
+    the axis is left to the rest, and the caption says so.
     """
     with _axes() as (drawing, axes):
         for line in lines:
@@ -111,7 +112,7 @@ def draw_lines(
             axes.axvline(mark.x, color=STAND_INS["muted"], linewidth=1, dashes=(2, 3))
             place = axes.get_xaxis_transform()
             axes.text(mark.x, 1.02, f" {mark.label}", transform=place, color=STAND_INS["muted"], fontsize=11)
-        if not logarithmic and (limits := _settled_limits(lines)) is not None:
+        if early_share and (limits := _settled_limits(lines, early_share)) is not None:
             axes.set_ylim(*limits)
             caption = f"{caption} The first values lie beyond the axis.".strip()
         if ends := [x for line in lines for x in _ends(line.x)]:
@@ -181,13 +182,13 @@ def _ends(values: ArrayLike) -> tuple[float, ...]:
     return (float(array.min()), float(array.max())) if array.size else ()
 
 
-def _settled_limits(lines: Sequence[Line]) -> tuple[float, float] | None:
-    """Limits for the y axis that leave out the first `EARLY` share of the points; None where all may be shown.
+def _settled_limits(lines: Sequence[Line], early_share: float) -> tuple[float, float] | None:
+    """Limits for the y axis that leave out the first `early_share` of the points; None where all may be shown.
 
     All are shown unless they span more than `TOO_WIDE` times what the others do. Late values are never left out.
     """
     everything = [np.asarray(line.y, float) for line in lines]
-    later = [values[math.ceil(EARLY * len(values)) :] for values in everything]
+    later = [values[math.ceil(early_share * len(values)) :] for values in everything]
     whole, rest = (np.concatenate([v[np.isfinite(v)] for v in part] or [[]]) for part in (everything, later))
     if len(rest) < 2 or np.ptp(whole) <= TOO_WIDE * np.ptp(rest):
         return None

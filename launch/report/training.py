@@ -106,4 +106,5 @@ def _draw(curve: Curve, metrics: list[dict[str, Any]], marks: list[Mark]) -> Blo
         alt=f"{curve.title} over the rounds of training; at the end: {', '.join(last)}.",
         caption=curve.caption,
         marks=marks,
+        early_share=0.1,  # an untrained energy is off by orders of magnitude
     )

@@ -222,11 +222,12 @@ def test_lines_with_more_points_than_can_be_seen_are_thinned_and_keep_their_end(
 def test_a_far_off_beginning_does_not_flatten_the_rest_and_a_far_off_end_is_always_shown():
     start = [1000.0, 500.0, *np.linspace(1, 2, 98)]
 
-    def caption(y: list[float]) -> str:
-        return draw_lines([Line("a", range(100), y)], title="", x_label="", alt="", caption="Loss.").caption
+    def caption(y: list[float], early_share: float = 0.1) -> str:
+        line = Line("a", range(100), y)
+        return draw_lines([line], title="", x_label="", alt="", caption="Loss.", early_share=early_share).caption
 
     assert caption(start) == "Loss. The first values lie beyond the axis."
-    assert caption(start[::-1]) == caption([1.0, *start[2:], 1.0]) == "Loss."
+    assert caption(start, 0.0) == caption(start[::-1]) == caption([1.0, *start[2:], 1.0]) == "Loss."
 
 
 def test_figures_bear_values_that_are_not_finite_and_samples_without_spread():
