@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -14,18 +15,26 @@ KeyPath = tuple[str, ...]
 Origins = dict[KeyPath, str]
 """Where each key was written: `file:line` or the `--set` option."""
 
-_SECTION = re.compile(r"^\s*\[\s*([\w.-]+)\s*\]")
+_SECTION = re.compile(r"^\s*(\[\[?)\s*([\w.-]+)\s*\]")
 _KEY = re.compile(r"^\s*([\w.-]+)\s*=")
 
 
 def toml_lines(text: str) -> dict[KeyPath, int]:
-    """The line, from 1, on which each section and key of a TOML text stands (bare keys only)."""
+    """The line, from 1, on which each section and key of a TOML text stands (bare keys only).
+
+    The second `[[a.b]]` has the path `("a", "b", "1")`.
+    """
     lines: dict[KeyPath, int] = {}
     section: KeyPath = ()
+    entries: Counter[KeyPath] = Counter()
     for number, line in enumerate(text.splitlines(), 1):
         if match := _SECTION.match(line):
-            section = tuple(match[1].split("."))
+            section = tuple(match[2].split("."))
             lines.setdefault(section, number)
+            if match[1] == "[[":
+                entries[section] += 1
+                section = (*section, str(entries[section] - 1))
+                lines.setdefault(section, number)
         elif match := _KEY.match(line):
             lines.setdefault((*section, *match[1].split(".")), number)
     return lines
@@ -45,14 +54,14 @@ def key_paths(model: type[BaseModel], prefix: KeyPath = ()) -> Iterator[KeyPath]
     for name, field in model.model_fields.items():
         path = (*prefix, name)
         yield path
-        if _is_model(field.annotation):
-            yield from key_paths(field.annotation, path)  # type: ignore[arg-type]
+        for inner in _models(field.annotation):
+            yield from key_paths(inner, path)
 
 
 def _explain_one(entry: ErrorDetails, model: type[BaseModel], source: str, origins: Origins) -> str:
     path = tuple(part for part in entry["loc"] if isinstance(part, str))
-    key = ".".join(path)
-    where = _origin(path, source, origins)
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in entry["loc"]).removeprefix(".")
+    where = _origin(tuple(str(part) for part in entry["loc"]), source, origins)
     if entry["type"] == "extra_forbidden":
         return f"{where}: unknown key {key}; {_nearest_key(path, model)}"
     if entry["type"] == "missing":
@@ -111,5 +120,9 @@ def _spell(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The settings classes in an annotation: `Grid`, `Grid | None`, `tuple[Grid, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)

@@ -142,9 +142,26 @@ def test_a_recipe_that_does_not_exist_is_named(name, message):
 
 def test_lines_are_found_through_comments_sections_and_dotted_keys():
     text = "# a = 1\na = 1\n\n[b]  # b\nc = 2\nd.e = 3\n[b.f]\ng=4\n"
+    assert toml_lines("[[x]]\ny = 1\n[[x]]\ny = 2\n")[("x", "1", "y")] == 4
     assert toml_lines(text) == {("a",): 2, ("b",): 4, ("b", "c"): 5, ("b", "d", "e"): 6, ("b", "f"): 7} | {
         ("b", "f", "g"): 8
     }
+
+
+def test_a_mistake_in_one_of_several_tables_names_which(tmp_path):
+    text = mnist_text()
+    head = text[: text.index("[[tune.grids]]")] if "[[tune.grids]]" in text else text
+    path = write(tmp_path, head.split("[tune]")[0] + "[tune]\n")
+    grids = '[[tune.grids]]\nsampler = "ula"\nstep_sizes = [0.1]\n'
+    rest = "\n[sampler]\n\n[evaluation]\n"
+    good = Path(path).read_text() + grids
+    Path(path).write_text(good + grids.replace("step_sizes", "step_size") + rest)
+    line = len(good.splitlines()) + 3
+    with pytest.raises(InputError) as refusal:
+        load_recipe(path)
+    assert str(refusal.value).startswith(
+        f"{path}:{line}: unknown key tune.grids[1].step_size; did you mean tune.grids.step_sizes?"
+    )
 
 
 def test_options_are_validated_like_keys_of_a_recipe():
@@ -170,8 +187,8 @@ def test_a_run_of_another_configuration_is_refused_by_naming_the_key(tmp_path):
         pass
     before = (tmp_path / "config.toml").read_bytes()
     with (
-        pytest.raises(InputError, match=r"config\.toml belongs to another run: trainer\.batch_size is 64 there and 32"),
-        claimed_run(str(tmp_path), load_recipe("mnist", ["trainer.batch_size=32"])),
+        pytest.raises(InputError, match=r"belongs to another run: trainer\.batch_size is \d+ there and 96"),
+        claimed_run(str(tmp_path), load_recipe("mnist", ["trainer.batch_size=96"])),
     ):
         raise AssertionError("the run was claimed")
     assert (tmp_path / "config.toml").read_bytes() == before
