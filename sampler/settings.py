@@ -21,7 +21,7 @@ class SamplerSettings(StrictModel):
     steps: transitions from the prior to the sample.
     friction: of `kla`. leapfrog_steps: of `hmc`.
     record_every: the energy of every chain is recorded each time that many transitions are done.
-    chains: how many run as one batch: 25 suits the caches of a CPU, a GPU wants hundreds. shard_size: images
+    chains: how many run as one batch: 50 to 100 suit a CPU core, a GPU wants hundreds. shard_size: images
     in a shard, the unit of work and of loss.
     threads: CPU threads of the arithmetic. Results in float32 depend on `chains`, `shard_size` and `threads`,
     and on nothing else of how the work was spread.
@@ -34,6 +34,6 @@ class SamplerSettings(StrictModel):
     friction: PositiveFloat = 1.0
     leapfrog_steps: PositiveInt = 2
     record_every: PositiveInt = 10
-    chains: PositiveInt = 25
+    chains: PositiveInt = 50
     shard_size: PositiveInt = 250
     threads: PositiveInt = 1
