@@ -106,7 +106,8 @@ def load_newest(run: str, manifest: CheckpointManifest, state: TrainingState) ->
         except (KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
-                f"{url}: a checkpoint of another architecture ({reason}); give another --out or the recipe's own [model]"
+                f"{url}: a checkpoint of another architecture ({reason}); "
+                "give another --out or the recipe's own [model]"
             ) from error
         return True
     if damaged:

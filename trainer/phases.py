@@ -103,7 +103,10 @@ def joint_round(
     noise: GlobalNoise,
     real_batch: RealBatch,
 ) -> tuple[EnergyStep, Tensor]:
-    """Energy steps, one base step, one move of the generator's average. Returns the last energy step and the base loss."""
+    """Energy steps, one base step, one move of the generator's average.
+
+    Returns what the last energy step saw, and the base's loss.
+    """
     joint = settings.joint
     decay = joint.decay_factor ** (state.round // joint.decay_every)
     set_learning_rate(state.energy_optimizer, joint.energy_learning_rate * decay)

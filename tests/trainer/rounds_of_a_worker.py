@@ -32,8 +32,10 @@ def main(world: int, port: str, dtype: str, rounds: int, rank: int) -> None:
         batch_size=BATCH,
         dtype=dtype,
         batch_norm_draws=64,
-        joint=JointPhase(steps=rounds, energy_steps=1, warmup_steps=0),
-        energy=EnergyPhase(steps=rounds),
+        joint=JointPhase(
+            steps=rounds, energy_steps=2, warmup_steps=0, base_learning_rate=1e-4, energy_learning_rate=1e-4
+        ),
+        energy=EnergyPhase(steps=rounds, learning_rate=1e-4),
     )
     model = ModelSettings(latent_dimension=8, base_widths=(16, 8, 8, 8), energy_widths=(8, 8, 16))
     state = initial_state(model, settings, (1, 32, 32), 0, workers.device)
@@ -45,8 +47,8 @@ def main(world: int, port: str, dtype: str, rounds: int, rank: int) -> None:
 
     def real_batch(step: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(step)
-        # White blocks on black. Of plain noise the energy's first gradients are so near zero that Adam's first
-        # step, which is their sign, would be decided by rounding.
+        # White blocks on black: of plain noise the energy's first gradients are so near zero that Adam's first step,
+        # which is their sign, would be decided by rounding. The learning rates are the reference's.
         blocks = torch.rand(BATCH, 1, 4, 4, generator=generator) < 0.2
         return (blocks.repeat_interleave(8, 2).repeat_interleave(8, 3)[rows] * 2.0 - 1.0).to(real_dtype)
 
