@@ -94,15 +94,11 @@ def mmd_test(
         raise InputError(f"null: no null distribution {null!r}; there are {', '.join(NULLS)}")
     if permutations < 1 or allowed(level, permutations) < 1:
         needed = int(np.ceil(1 / level)) - 1
-        raise InputError(
-            f"permutations: {permutations} are too few to reject at level {level}; use {needed} or more"
-        )
+        raise InputError(f"permutations: {permutations} are too few to reject at level {level}; use {needed} or more")
     points_x, points_y = as_samples({"x": x, "y": y}, device)
     n, m = len(points_x), len(points_y)
     if null == "sign_flip" and n != m:
-        raise InputError(
-            f"null: sign flips need pairs, but x has {n} points and y has {m}; use null='permutation'"
-        )
+        raise InputError(f"null: sign flips need pairs, but x has {n} points and y has {m}; use null='permutation'")
     rng = np.random.default_rng(derive_seed(seed, "two_sample", null))
     run = _permutation if null == "permutation" else _sign_flip
     outcome, chosen = run(points_x, points_y, kernel, bandwidth, permutations, rng)
@@ -170,9 +166,7 @@ def _sign_flip(
     pairs = torch.from_numpy(rng.permutation(n))
     heads = torch.from_numpy(rng.integers(0, 2, size=n)).bool()
     # Pooled row p of x is p, of y is n + p; interleaved, so that the bandwidth's subsample holds whole pairs.
-    order = torch.stack(
-        [torch.where(heads, pairs, pairs + n), torch.where(heads, pairs + n, pairs)], 1
-    ).flatten()
+    order = torch.stack([torch.where(heads, pairs, pairs + n), torch.where(heads, pairs + n, pairs)], 1).flatten()
     pooled = pool([x, y], order, KERNELS[kernel_name].translation_invariant)
     kernel = choose_kernel(kernel_name, bandwidth, pooled)
     rows = prepare_rows(pooled, kernel)

@@ -100,9 +100,7 @@ def relative_mmd_test(
     n = len(samples[0])
     if any(len(sample) != n for sample in samples):
         sizes = ", ".join(str(len(sample)) for sample in samples)
-        raise InputError(
-            f"x, model and base must have equally many points, got {sizes}: take the same number of each"
-        )
+        raise InputError(f"x, model and base must have equally many points, got {sizes}: take the same number of each")
 
     # The coin makes (u_i, v_i) = (m_i, b_i) or (b_i, m_i): all that is computed, including its rounding, is
     # then independent of which of the two is the model.
@@ -115,9 +113,7 @@ def relative_mmd_test(
     pooled = pool(samples, order, KERNELS[kernel].translation_invariant)
     chosen = choose_kernel(kernel, bandwidth, pooled)
     rows = prepare_rows(pooled, chosen)
-    data, u, v = (
-        Rows(rows.points[i::3].contiguous(), rows.squared_norms[i::3].contiguous()) for i in range(3)
-    )
+    data, u, v = (Rows(rows.points[i::3].contiguous(), rows.squared_norms[i::3].contiguous()) for i in range(3))
 
     sums = _row_sums(data, u, v, heads, chosen)
     signs = torch.where(heads, 1.0, -1.0).to(sums.uu.all)  # +1 where u is the model

@@ -37,9 +37,7 @@ def sign_flip_null(
     signs = (2 * rng.integers(0, 2, size=(permutations + 1, n), dtype=np.int8) - 1).astype(np.int8)
     position = int(rng.integers(permutations + 1))
     signs[position] = true_signs.cpu().numpy()
-    forms, magnitude = tiles.signed_sums(
-        first, second, kernel, torch.from_numpy(signs).to(first.points.device)
-    )
+    forms, magnitude = tiles.signed_sums(first, second, kernel, torch.from_numpy(signs).to(first.points.device))
     values = statistics.paired(forms, n).cpu()
     rounding = rounding_of_mean(magnitude / (n * (n - 1)), n, first.points.dtype)
     others = torch.cat([values[:position], values[position + 1 :]])
