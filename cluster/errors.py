@@ -10,4 +10,4 @@ class InputError(ValueError):
 
 
 class FarmError(RuntimeError):
-    """Work items that kept failing. The message names each of them; everything else was done and kept."""
+    """Work items or workers that kept failing. The message names them; everything else was done and kept."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gebm.cluster import storage
-from gebm.cluster.errors import InputError
+from gebm.cluster.errors import FarmError, InputError
 from gebm.cluster.index import ShardIndex, index_digest, load_index
 from gebm.cluster.lanes import LaneReader
 from gebm.cluster.progress_board import ProgressBoard, drain, post
@@ -60,7 +60,7 @@ def train(
     `{"event": ...}` for what happens to the group.
 
     Raises `InputError` for settings, data or a run directory that cannot be used, `TrainingDivergedError` when the
-    losses are no numbers any more, `RuntimeError` when workers keep dying.
+    losses are no numbers any more, `FarmError` when workers keep dying.
     """
     run, data = storage.absolute(run), storage.absolute(data)
     index = load_index(data)
@@ -81,7 +81,7 @@ def train(
         failure = _run_group(job, group, tell)
         if failure is None:
             return TrainResult(where, model_digest(where), job.rounds, already_finished=False)
-    raise RuntimeError(f"{run}: training workers died {restarts + 1} times, last: {failure}") from failure
+    raise FarmError(f"{run}: training workers died {restarts + 1} times, last: {failure}") from failure
 
 
 def run_digest(model: ModelSettings, settings: TrainerSettings, seed: int, index: ShardIndex) -> str:
