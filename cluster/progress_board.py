@@ -41,6 +41,11 @@ def post(board: ProgressBoard, record: dict[str, Any]) -> None:
     board._actor.post.remote(record)
 
 
+def post_and_wait(board: ProgressBoard, record: dict[str, Any]) -> None:
+    """Pin a record that must not be lost, such as the reason why this process is about to end."""
+    ray.get(board._actor.post.remote(record))
+
+
 def drain(board: ProgressBoard) -> list[dict[str, Any]]:
     """Take all records off the board, oldest first."""
     return ray.get(board._actor.drain.remote())

@@ -16,7 +16,7 @@ from gebm.cluster import storage
 from gebm.cluster.errors import FarmError, InputError
 from gebm.cluster.index import ShardIndex, index_digest, load_index
 from gebm.cluster.lanes import LaneReader
-from gebm.cluster.progress_board import ProgressBoard, drain, post
+from gebm.cluster.progress_board import ProgressBoard, drain, post, post_and_wait
 from gebm.cluster.resources import WorkerResources, plan_workers
 from gebm.trainer import checkpoint
 from gebm.trainer.guard import TrainingDivergedError
@@ -180,5 +180,5 @@ def _worker(config: dict[str, Any]) -> None:
         train_worker(config["job"], workers, lambda record: post(board, record))
     except InputError as error:
         kind = type(error).__name__ if type(error).__name__ in ERRORS else "InputError"
-        post(board, {"error": kind, "message": str(error), "rank": workers.rank})
+        post_and_wait(board, {"error": kind, "message": str(error), "rank": workers.rank})
         raise
