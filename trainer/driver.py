@@ -100,8 +100,7 @@ def check_job(job: TrainingJob, index: ShardIndex, workers: int) -> None:
 
 def _run_group(job: TrainingJob, group: WorkerResources, tell: Progress) -> Exception | None:
     """One Ray Train group from start to end. Returns the failure when a worker died, None when all is done."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.base_trainer import TrainingFailedError
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     on_gpu = group.gpus_per_worker > 0
