@@ -6,6 +6,7 @@ import torch
 
 from gebm.cluster.errors import InputError
 from gebm.evaluation.two_sample import mmd_test, relative_mmd_test
+from gebm.evaluation.two_sample.nulls.null_sample import NullSample
 
 
 def sample(n: int = 30, d: int = 3, seed: int = 0) -> np.ndarray:
@@ -41,6 +42,22 @@ def test_threshold_is_the_value_beyond_which_the_test_rejects() -> None:
         x, y = sample(20, seed=seed), sample(20, seed=seed + 100) + 0.35
         result = mmd_test(x, y, permutations=99, seed=seed)
         assert result.reject == (result.statistic > result.threshold)
+
+
+def test_p_value_counts_the_observed_statistic_and_ties() -> None:
+    resampled = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+    assert NullSample(0.5, resampled, 0.0).p_value() == 1 / 5
+    assert NullSample(0.4, resampled, 0.0).p_value() == 2 / 5
+    assert NullSample(0.4 + 1e-9, resampled, 1e-8).p_value() == 2 / 5  # within rounding: a tie
+    assert NullSample(0.0, resampled, 0.0).p_value() == 1.0
+
+
+def test_a_level_between_two_p_values_is_rounded_down() -> None:
+    """With 20 permutations the p-values are 1/21, 2/21, ...: only the first is at most 0.05."""
+    resampled = torch.linspace(0, 1, 20, dtype=torch.float64)
+    assert NullSample(1.1, resampled, 0.0).rejects(0.05)
+    assert not NullSample(0.99, resampled, 0.0).rejects(0.05)
+    assert NullSample(1.1, resampled, 0.0).threshold(0.05) == 1.0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
