@@ -113,6 +113,7 @@ def relative_mmd_test(
     pooled = pool(samples, order, KERNELS[kernel].translation_invariant)
     chosen = choose_kernel(kernel, bandwidth, pooled)
     rows = prepare_rows(pooled, chosen)
+    heads = heads.to(rows.points.device)
     data, u, v = (Rows(rows.points[i::3].contiguous(), rows.squared_norms[i::3].contiguous()) for i in range(3))
 
     sums = _row_sums(data, u, v, heads, chosen)
