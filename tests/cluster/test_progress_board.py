@@ -32,6 +32,9 @@ def test_records_of_workers_reach_the_driver_once_and_in_order() -> None:
 
 
 def test_posting_to_a_lost_board_does_no_harm() -> None:
-    board = ProgressBoard()
+    board, other = ProgressBoard(), ProgressBoard()
     board.close()
     post(board, {"step": 1})
+    post(other, {"step": 2})
+    assert drain(other) == [{"step": 2}]
+    other.close()

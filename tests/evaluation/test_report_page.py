@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -231,9 +232,12 @@ def test_a_far_off_beginning_does_not_flatten_the_rest_and_a_far_off_end_is_alwa
 
 
 def test_figures_bear_values_that_are_not_finite_and_samples_without_spread():
-    draw_lines([Line("a", [0, 1, 2], [0.0, np.inf, np.nan])], title="", x_label="", alt="")
+    figures = [draw_lines([Line("a", [0, 1, 2], [0.0, np.inf, np.nan])], title="", x_label="", alt="")]
     for values in ([np.nan], [1.0, 1.0], [-np.inf, 0.0, np.inf]):
-        draw_histograms([Values("a", values)], title="", x_label="", alt="")
+        figures.append(draw_histograms([Values("a", values)], title="", x_label="", alt=""))
+    for figure in figures:
+        ElementTree.fromstring(figure.svg)
+        assert "NaN" not in figure.svg and "nan" not in figure.svg and "inf" not in figure.svg.lower()
 
 
 def test_a_histogram_of_everything_not_finite_is_empty_and_not_an_error():
