@@ -1,19 +1,23 @@
 """The index of a shard set, `index.json`: what is in it, where each sample begins, and that all is sound.
 
+A set holds images or vectors, all of one shape.
+
 The index is the commit point of a shard set: shards are written first, and a directory without an index is
 not a shard set yet.
 """
 
 import hashlib
+import math
 from collections.abc import Callable
 from fnmatch import fnmatch
 
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.settings import StrictModel
-from gebm.cluster.shards import ShardRecord, decompress, parse_tar, sample_image, sample_label
+from gebm.cluster.shards import ShardRecord, decompress, parse_tar, sample_label, sample_values
+from gebm.cluster.vectors import VECTOR_TYPE
 
 INDEX_NAME = "index.json"
 FORMAT_VERSION = 1
@@ -24,8 +28,8 @@ class ShardIndex(StrictModel):
     """What a shard set holds. Sample order is shard order, then the order inside each shard."""
 
     format_version: int = FORMAT_VERSION
-    image_shape: tuple[int, int, int]
-    """(channels, height, width), the same for every image."""
+    image_shape: tuple[int, ...]
+    """(channels, height, width), the same for every image; (d,) in a set of vectors of d numbers."""
     labels: bool
     """Whether samples have class numbers: all of them or none."""
     classes: int | None
@@ -34,13 +38,31 @@ class ShardIndex(StrictModel):
     """Samples in all shards."""
     shards: tuple[ShardRecord, ...]
 
+    @field_validator("image_shape")
+    @classmethod
+    def _image_or_vector(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) not in (1, 3) or min(shape) < 1:
+            raise ValueError("must be (channels, height, width) of images or (d,) of vectors")
+        return shape
+
+    @property
+    def holds_vectors(self) -> bool:
+        """Whether samples are float32 vectors and not uint8 images."""
+        return len(self.image_shape) == 1
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one decoded sample."""
+        return math.prod(self.image_shape) * (VECTOR_TYPE.itemsize if self.holds_vectors else 1)
+
 
 def build_index(url: str, pattern: str = "*.tar*", progress: Callable[[int, int], None] | None = None) -> ShardIndex:
     """Read every sample of every shard at `url` whose name matches `pattern`, and return their index.
 
-    Every image is decoded. `progress(done, total)` is called after each shard. One shard at a time is held in
+    Every sample is decoded. `progress(done, total)` is called after each shard. One shard at a time is held in
     memory. Raises InputError naming shard and key for an empty, truncated or corrupt shard, a corrupt image,
-    an image of another size or number of channels than the first, a bad label, labels on only some samples.
+    a vector that is not finite float32, a sample of another shape than the first, a bad label, labels on only
+    some samples.
     """
     names = [
         name
@@ -49,7 +71,7 @@ def build_index(url: str, pattern: str = "*.tar*", progress: Callable[[int, int]
     ]
     if not names:
         raise InputError(f"{url} holds no shard (.tar or .tar.gz) that matches {pattern!r}; check the path")
-    shape: tuple[int, int, int] | None = None
+    shape: tuple[int, ...] | None = None
     labelled: bool | None = None
     classes = 0
     records = []
@@ -64,7 +86,7 @@ def build_index(url: str, pattern: str = "*.tar*", progress: Callable[[int, int]
     return make_index(records, shape, classes if labelled else None)
 
 
-def make_index(records: list[ShardRecord], image_shape: tuple[int, int, int], classes: int | None) -> ShardIndex:
+def make_index(records: list[ShardRecord], image_shape: tuple[int, ...], classes: int | None) -> ShardIndex:
     """Return the index of shards that were just written, without reading them again."""
     return ShardIndex(
         image_shape=image_shape,
@@ -122,21 +144,21 @@ def index_digest(index: ShardIndex) -> str:
 
 
 def _scan_shard(
-    source: str, shape: tuple[int, int, int] | None, labelled: bool | None
-) -> tuple[ShardRecord, tuple[int, int, int], bool, int]:
+    source: str, shape: tuple[int, ...] | None, labelled: bool | None
+) -> tuple[ShardRecord, tuple[int, ...], bool, int]:
     """Check a shard against the shape and labelling of those before; return its record and largest label."""
     data = storage.read_bytes(source)
     offsets = []
     largest = -1
     for sample in parse_tar(decompress(data, source=source), source=source):
-        image_shape = sample_image(sample, source=source).shape
+        own_shape = sample_values(sample, source=source).shape
         label = sample_label(sample, source=source)
         if shape is None:
-            shape, labelled = image_shape, label is not None
-        if image_shape != shape:
+            shape, labelled = own_shape, label is not None
+        if own_shape != shape:
             raise InputError(
-                f"shard {source}: sample {sample.key!r} has an image of {_spell(image_shape)} where the "
-                f"first of the set has {_spell(shape)}; resize or remove it"
+                f"shard {source}: sample {sample.key!r} has {_spell(own_shape)} where the first of the set has "
+                f"{_spell(shape)}; convert or remove it"
             )
         if (label is not None) != labelled:
             raise InputError(
@@ -157,6 +179,8 @@ def _scan_shard(
     return record, shape, labelled, largest
 
 
-def _spell(shape: tuple[int, int, int]) -> str:
+def _spell(shape: tuple[int, ...]) -> str:
+    if len(shape) == 1:
+        return f"a vector of length {shape[0]}"
     channels, height, width = shape
     return f"{height}x{width} pixels and {channels} channel{'s' if channels > 1 else ''}"

@@ -46,12 +46,11 @@ class LaneOrder:
         self.total = index.total
         if self.total < self.lanes:
             raise InputError(
-                f"the data has {self.total} images, fewer than the {self.lanes} lanes of a batch of "
-                f"{batch_size}; use more images or a smaller batch_size"
+                f"the data has {self.total} samples, fewer than the {self.lanes} lanes of a batch of "
+                f"{batch_size}; use more data or a smaller batch_size"
             )
-        image_bytes = math.prod(index.image_shape)
         least, largest = WINDOW_SIZES
-        self.window = min(largest, max(least, WINDOWS_BYTES // (self.lanes * image_bytes)))
+        self.window = min(largest, max(least, WINDOWS_BYTES // (self.lanes * index.sample_bytes)))
         self._seed = seed
         self._counts = [record.count for record in index.shards]
         self._epochs: OrderedDict[int, tuple[np.ndarray, list[int]]] = OrderedDict()
@@ -125,7 +124,7 @@ class LaneReader:
         self.rows = np.concatenate(
             [np.arange(lane * per_lane, (lane + 1) * per_lane, dtype=np.int64) for lane in self._own]
         )
-        open_windows = 3 * len(self._own) * self._order.window * math.prod(self.index.image_shape)
+        open_windows = 3 * len(self._own) * self._order.window * self.index.sample_bytes
         self._blocks = _Blocks(self.url, self.index, self._order.window, max(cache_bytes, open_windows))
         # All reading, decoding and caching happens on this one thread, so nothing needs a lock.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lanes")

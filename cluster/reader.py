@@ -1,4 +1,4 @@
-"""Images out of an indexed shard set, in index order, as arrays."""
+"""Images or vectors out of an indexed shard set, in index order, as arrays."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -14,8 +14,8 @@ from gebm.cluster.shards import (
     ShardRecord,
     decompress,
     parse_tar,
-    sample_image,
     sample_label,
+    sample_values,
 )
 
 
@@ -23,7 +23,7 @@ class ImageBatch(NamedTuple):
     """Decoded samples."""
 
     images: np.ndarray
-    """uint8 (n, channels, height, width)"""
+    """uint8 (n, channels, height, width); of a set of vectors float32 (n, d)"""
     labels: np.ndarray | None
     """int64 (n,), None for a set without labels"""
     keys: list[str]
@@ -92,10 +92,10 @@ def decode_samples(samples: Iterable[Sample], *, source: str) -> ImageBatch:
     labels: list[int | None] = []
     keys: list[str] = []
     for sample in samples:
-        image = sample_image(sample, source=source)
+        image = sample_values(sample, source=source)
         if images and image.shape != images[0].shape:
             raise InputError(
-                f"shard {source}: sample {sample.key!r} has an image of shape {image.shape}, "
+                f"shard {source}: sample {sample.key!r} is of shape {image.shape}, "
                 f"unlike {images[0].shape} of those before it; index the set again"
             )
         images.append(image)

@@ -19,6 +19,7 @@ from PIL import Image
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.settings import StrictModel
+from gebm.cluster.vectors import VECTOR_FIELD, decode_vector
 
 IMAGE_FIELDS = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm")
 LABEL_FIELD = "cls"
@@ -142,15 +143,24 @@ def parse_tar(data: bytes, *, source: str) -> Iterator[Sample]:
         yield Sample(key, fields, begin)
 
 
-def sample_image(sample: Sample, *, source: str) -> np.ndarray:
-    """Decode the one image of a sample: uint8 (channels, height, width). Raises InputError."""
-    names = [field for field in sample.fields if field.rsplit(".", 1)[-1] in IMAGE_FIELDS]
-    if len(names) != 1:
+def sample_values(sample: Sample, *, source: str) -> np.ndarray:
+    """Decode what a sample holds: its image, uint8 (channels, height, width), or its vector, float32 (d,).
+
+    A vector beside an image is one of the fields that nobody reads. Raises InputError.
+    """
+    images, vectors = (
+        [field for field in sample.fields if field.rsplit(".", 1)[-1] in endings]
+        for endings in (IMAGE_FIELDS, (VECTOR_FIELD,))
+    )
+    where = f"shard {source}: sample {sample.key!r}"
+    if not images and len(vectors) == 1:
+        return decode_vector(sample.fields[vectors[0]], source=where)
+    if len(images) != 1:
         raise InputError(
-            f"shard {source}: sample {sample.key!r} has {len(names)} images among its fields "
-            f"{sorted(sample.fields)}; exactly one of {', '.join(IMAGE_FIELDS)} is needed"
+            f"{where} has {len(images)} images and {len(vectors)} vectors among its fields "
+            f"{sorted(sample.fields)}; exactly one of {', '.join((*IMAGE_FIELDS, VECTOR_FIELD))} is needed"
         )
-    return decode_image(sample.fields[names[0]], source=f"shard {source}: sample {sample.key!r}")
+    return decode_image(sample.fields[images[0]], source=where)
 
 
 def sample_label(sample: Sample, *, source: str) -> int | None:

@@ -60,7 +60,7 @@ def check_input(run: str, recipe: Recipe) -> None:
 
     Shards must be there, and the networks must fit their images.
     """
-    shape = MNIST_SHAPE
+    shape: tuple[int, ...] = MNIST_SHAPE
     if recipe.data.source != "mnist":
         shape = load_index(data_url(run, recipe, "train")).image_shape
         for split in ("validation", "test"):

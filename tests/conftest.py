@@ -9,6 +9,7 @@ from gebm.cluster import storage
 from gebm.cluster.connect import connection
 from gebm.cluster.index import build_index, write_index
 from gebm.cluster.shards import encode_png, write_shard
+from gebm.cluster.vectors import encode_vector
 
 # The segments of a seven-segment display, as (top, left, bottom, right) on a 5 x 3 grid, and each digit's.
 _SEGMENTS = {
@@ -69,6 +70,39 @@ def make_shards(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 def tiny_shards(make_shards: Callable[..., str]) -> str:
     """A labelled set of 120 grey digit-like images of 32x32 pixels in three uneven .tar shards, indexed."""
     return make_shards()
+
+
+@pytest.fixture
+def make_vector_shards(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Return `make_vector_shards(counts=(50, 30, 40), *, dimension=3, seed=0, labels=False, ending=".tar")`.
+
+    It writes one shard of standard normal float32 vectors for each of `counts`, and their index, into a directory
+    of its own and returns that directory.
+    """
+
+    def make(
+        counts: tuple[int, ...] = (50, 30, 40),
+        *,
+        dimension: int = 3,
+        seed: int = 0,
+        labels: bool = False,
+        ending: str = ".tar",
+    ) -> str:
+        url = str(tmp_path_factory.mktemp("vectors"))
+        random = np.random.default_rng(seed)
+        first = 0
+        for number, count in enumerate(counts):
+            samples = []
+            for sample in range(first, first + count):
+                vector = random.normal(size=dimension).astype(np.float32)
+                fields: dict[str, str | bytes] = {"__key__": f"{sample:06d}", "npy": encode_vector(vector)}
+                samples.append(fields | {"cls": b"%d" % random.integers(3)} if labels else fields)
+            write_shard(storage.join(url, f"shard-{number:03d}{ending}"), samples)
+            first += count
+        write_index(url, build_index(url))
+        return url
+
+    return make
 
 
 def draw_digit(digit: int, size: int, channels: int, random: np.random.Generator) -> np.ndarray:

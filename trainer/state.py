@@ -70,7 +70,7 @@ def adam(network: nn.Module, learning_rate: float, settings: TrainerSettings) ->
 def initial_state(
     model_settings: ModelSettings,
     settings: TrainerSettings,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     seed: int,
     device: torch.device,
 ) -> TrainingState:

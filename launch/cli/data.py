@@ -96,7 +96,7 @@ def index(
     url: Annotated[str, typer.Argument(metavar="URL", help="Folder of WebDataset shards (.tar, .tar.gz).")],
     pattern: Annotated[str, typer.Option(help="Which files there are shards of this set.")] = "*.tar*",
 ) -> None:
-    """Existing WebDataset shards: reads and checks every sample, and writes index.json beside them."""
+    """Existing WebDataset shards of images or .npy vectors: checks every sample, and writes index.json beside them."""
     from gebm.launch.data.existing import index_shards
     from gebm.launch.progress import make_display
 
@@ -121,14 +121,13 @@ def _print_table(sets: list[tuple[str, str]]) -> None:
     from gebm.launch.results import standard_output
 
     where = Column("where", overflow="fold")
-    table = Table("set", "images", "shape", "classes", "shards", where, box=None)
+    table = Table("set", "samples", "shape", "classes", "shards", where, box=None)
     for name, url in sets:
         content = load_index(url)
-        channels, height, width = content.image_shape
         table.add_row(
             name,
             f"{content.total:,}",
-            f"{channels} x {height} x {width}",
+            " x ".join(map(str, content.image_shape)),
             str(content.classes or "none"),
             str(len(content.shards)),
             url,

@@ -10,8 +10,8 @@ from gebm.launch.data.splits import Progress
 def index_shards(url: str, *, pattern: str = "*.tar*", progress: Progress | None = None) -> ShardIndex:
     """Read and check every sample of the shards at `url` and publish their `index.json`.
 
-    Raises `InputError`, naming shard and key, for a corrupt or truncated shard, a corrupt image, an image of
-    another size; then no index is written.
+    Raises `InputError`, naming shard and key, for a corrupt or truncated shard, a corrupt image or
+    vector, a sample of another shape; then no index is written.
     """
     url = storage.absolute(url)
     index = build_index(url, pattern, progress)

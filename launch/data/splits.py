@@ -59,7 +59,7 @@ def write_split(
     url: str,
     samples: Iterable[Mapping[str, str | bytes]],
     *,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     classes: int | None,
     shard_size: int,
     progress: Callable[[int], None] | None = None,

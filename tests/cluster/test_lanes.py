@@ -130,7 +130,7 @@ def test_ranks_that_cannot_share_equally_are_an_error(tiny_shards: str) -> None:
 
 
 def test_fewer_images_than_lanes_is_an_error(make_shards: Callable[..., str]) -> None:
-    with pytest.raises(InputError, match="6 images, fewer than the 8 lanes"):
+    with pytest.raises(InputError, match="6 samples, fewer than the 8 lanes"):
         LaneReader(make_shards((6,), size=8), seed=0, batch_size=16, lanes=8)
 
 

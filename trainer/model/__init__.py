@@ -2,7 +2,7 @@
 
 from gebm.trainer.model.export import load_model, model_digest, save_model
 from gebm.trainer.model.gebm import GEBM, build_model, freeze
-from gebm.trainer.model.pixels import from_uint8, to_uint8
+from gebm.trainer.model.pixels import from_stored, from_uint8, to_stored, to_uint8
 from gebm.trainer.model.settings import ModelSettings
 
 __all__ = [
@@ -10,9 +10,11 @@ __all__ = [
     "ModelSettings",
     "build_model",
     "freeze",
+    "from_stored",
     "from_uint8",
     "load_model",
     "model_digest",
     "save_model",
+    "to_stored",
     "to_uint8",
 ]

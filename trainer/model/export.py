@@ -28,7 +28,7 @@ class ModelDescription(StrictModel):
     """What `model.toml` holds."""
 
     format_version: int = FORMAT_VERSION
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     weights_sha256: str
     network: ModelSettings
 

@@ -23,7 +23,7 @@ class ResizeConvBase(nn.Module):
     convolution, batch norm, ReLU; last a 3x3 convolution and tanh. `size = 4 * 2 ** (len(widths) - 1)`.
     """
 
-    def __init__(self, latent_dimension: int, image_shape: tuple[int, int, int], widths: Sequence[int]):
+    def __init__(self, latent_dimension: int, image_shape: tuple[int, ...], widths: Sequence[int]):
         super().__init__()
         channels, size, _ = image_shape
         if SMALLEST * 2 ** (len(widths) - 1) != size:
@@ -57,7 +57,7 @@ class StridedConvEnergy(nn.Module):
     `size = 4 * 2 ** len(widths)`. No normalisation: the gradient penalty alone keeps it smooth.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], widths: Sequence[int]):
+    def __init__(self, image_shape: tuple[int, ...], widths: Sequence[int]):
         super().__init__()
         channels, size, _ = image_shape
         if SMALLEST * 2 ** len(widths) != size:

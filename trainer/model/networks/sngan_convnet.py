@@ -26,7 +26,7 @@ class SNGANConvBase(nn.Module):
     channels, each with batch norm and ReLU; a 3x3 convolution and tanh.
     """
 
-    def __init__(self, latent_dimension: int, image_shape: tuple[int, int, int]):
+    def __init__(self, latent_dimension: int, image_shape: tuple[int, ...]):
         super().__init__()
         channels, size, _ = image_shape
         if size != SIZE:
@@ -56,7 +56,7 @@ class SNGANConvEnergy(nn.Module):
     (one power iteration in a training forward pass), not on the linear layer.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int]):
+    def __init__(self, image_shape: tuple[int, ...]):
         super().__init__()
         channels, size, _ = image_shape
         if size != SIZE:

@@ -11,7 +11,8 @@ from gebm.trainer.model.networks.resize_convnet import ResizeConvBase, StridedCo
 from gebm.trainer.model.networks.sngan_convnet import SNGANConvBase, SNGANConvEnergy
 from gebm.trainer.model.settings import ModelSettings
 
-ImageShape = tuple[int, int, int]
+ImageShape = tuple[int, ...]
+"""`(channels, height, width)` of images, `(d,)` of vectors."""
 
 
 class Family(NamedTuple):
