@@ -128,8 +128,8 @@ def _round(
     """One round of the current phase, as plain numbers."""
     if state.phase == "energy":
         return as_values(energy_round(state, job.settings, workers, noise, real_batch))
-    step, loss = joint_round(state, job.settings, workers, noise, real_batch)
-    return {**as_values(step), "base_loss": float(loss)}
+    step, base = joint_round(state, job.settings, workers, noise, real_batch)
+    return {**as_values(step), "base_loss": float(base.loss), "base_gradient_norm": float(base.gradient_norm)}
 
 
 def as_values(step: EnergyStep) -> dict[str, float]:

@@ -19,7 +19,7 @@ from gebm.trainer.objectives.kale import log_mean_exp
 from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.settings import JointPhase, TrainerSettings
 from gebm.trainer.state import TrainingState, adam
-from gebm.trainer.steps import EnergyStep, base_step, energy_step
+from gebm.trainer.steps import BaseStep, EnergyStep, base_step, energy_step
 from gebm.trainer.workers import Workers
 
 RealBatch = Callable[[int], Tensor]  # number of the energy step -> this worker's rows, floats in [-1, 1]
@@ -74,10 +74,6 @@ def _energy_step(
     latent = noise.normal("energy-latent", step, state.model.latent_dimension)
     with torch.no_grad():
         fake = state.model.generate(latent)
-    if step == 0:
-        # c starts where the untrained energy puts it, not at an arbitrary 0.
-        with torch.no_grad():
-            state.log_partition = log_mean_exp(-workers.gather(state.model.energy(fake)).double())
     result = energy_step(
         state.model.energy_network.train(),
         state.energy_optimizer,
@@ -86,7 +82,8 @@ def _energy_step(
         real=real_batch(step),
         fake=fake,
         mixing=noise.uniform("penalty", step),
-        log_partition=state.log_partition,
+        # c starts where the untrained energy puts it, not at an arbitrary 0.
+        log_partition=state.log_partition if step else None,
         gradient_penalty=gradient_penalty,
         log_partition_rate=settings.log_partition_rate,
         level_penalty=settings.level_penalty,
@@ -102,10 +99,10 @@ def joint_round(
     workers: Workers,
     noise: GlobalNoise,
     real_batch: RealBatch,
-) -> tuple[EnergyStep, Tensor]:
+) -> tuple[EnergyStep, BaseStep]:
     """Energy steps, one base step, one move of the generator's average.
 
-    Returns what the last energy step saw, and the base's loss.
+    Returns what the last energy step and the base step saw.
     """
     joint = settings.joint
     decay = joint.decay_factor ** (state.round // joint.decay_every)
@@ -114,17 +111,20 @@ def joint_round(
     for _ in range(energy_steps_of_round(state.round, joint)):
         result = _energy_step(state, settings, workers, noise, real_batch, joint.gradient_penalty)
     latent = noise.normal("base-latent", state.round, state.model.latent_dimension)
-    loss = base_step(
+    objective = OBJECTIVES[settings.objective]
+    seen = base_step(
         state.model.base.train(),
         state.model.energy_network.eval(),
         state.base_optimizer,
-        OBJECTIVES[settings.objective],
+        objective,
         workers,
         latent,
+        # Of the energy step to come: images that this energy has not just been fitted to.
+        real=real_batch(state.energy_steps) if objective.needs_real_for_base else None,
     )
     move_average(state.base_average, state.model.base, joint.base_average)
     state.round += 1
-    return result, loss
+    return result, seen
 
 
 def enter_energy_phase(state: TrainingState, settings: TrainerSettings, seed: int) -> None:

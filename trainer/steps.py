@@ -5,12 +5,14 @@ Each is exact over the global batch whatever the number of workers: see `workers
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gebm.trainer.gradients import condition_gradients
 from gebm.trainer.objectives.kale import log_mean_exp, next_log_partition
 from gebm.trainer.objectives.table import Objective
 from gebm.trainer.workers import Workers
@@ -25,12 +27,38 @@ class EnergyStep(NamedTuple):
     penalty: Tensor
     log_partition: Tensor
     log_mean_exp: Tensor
+    gradient_norm: Tensor  # before clipping
 
 
-def squared_gradient_norms(energy: nn.Module, points: Tensor) -> Tensor:
-    """`||grad_x E(x)||^2` at `points` `(n, channels, height, width)`, `(n,)`, differentiable in the weights."""
-    points = points.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(energy(points).sum(), points, create_graph=True)
+class BaseStep(NamedTuple):
+    """What a base step saw; 0-dim tensors over the global batch."""
+
+    loss: Tensor
+    gradient_norm: Tensor  # before clipping
+
+
+def read_critic(energy: nn.Module, objective: Objective, points: Tensor, labels: Tensor | None) -> Tensor:
+    """What `objective` reads at `points`: energies `(n,)`, or features `(n, d)` of the energy network."""
+    network: Callable[..., Tensor] = energy.features if objective.reads == "features" else energy  # type: ignore[assignment]
+    return network(points) if labels is None else network(points, labels)
+
+
+def energies(objective: Objective, reading: Tensor, on_real: Tensor, on_fake: Tensor) -> Tensor:
+    """Energies `(n,)` of points of which the critic says `reading`, given all that it says of the global batch."""
+    if objective.energy_of_features is None:
+        return reading
+    return objective.energy_of_features(reading.to(on_real.dtype), on_real, on_fake)
+
+
+def gradient_penalties(objective: Objective, energy_at: Tensor, points: Tensor) -> Tensor:
+    """Penalty of `grad_x E` at each of `points` `(n, ...)`, `(n,)`, differentiable in the weights.
+
+    `energy_at` `(n,)` are the energies there, each a function of its own point. `||grad E||^2`, or
+    `(||grad E|| - 1)^2` for an objective whose penalty is one-centred.
+    """
+    (gradient,) = torch.autograd.grad(energy_at.sum(), points, create_graph=True)
+    if objective.penalty == "one_centred":
+        return (torch.linalg.vector_norm(gradient.flatten(1), dim=1) - 1.0).square()
     return gradient.square().flatten(1).sum(1)
 
 
@@ -43,39 +71,72 @@ def energy_step(
     real: Tensor,
     fake: Tensor,
     mixing: Tensor,
-    log_partition: Tensor,
+    log_partition: Tensor | None,
     gradient_penalty: float,
     log_partition_rate: float,
     level_penalty: float = 0.0,
+    real_labels: Tensor | None = None,
+    fake_labels: Tensor | None = None,
+    clip_norm: float | None = None,
+    transform_gradients: bool = False,
 ) -> EnergyStep:
-    """Lower the critic's loss plus `gradient_penalty * mean ||grad E(a x + (1 - a) y)||^2` by one step.
+    """Lower the critic's loss plus `gradient_penalty` times the mean penalty at `a x + (1 - a) y` by one step.
 
-    `real` and `fake` `(n, channels, height, width)` are this worker's rows, `mixing` `(n,)` its `a`. The
-    log-partition is moved first (a damped Newton step), so that the loss is taken at the better `c`.
-    `level_penalty * (mean E(y))^2` is added: a constant in `E` changes nothing, and without it Adam lets it drift.
+    `real` and `fake` `(n, ...)` are this worker's rows, `mixing` `(n,)` its `a`, `real_labels` and `fake_labels`
+    `(n,)` the classes where the network is conditional; a mixture has the class of its nearer end. The
+    log-partition is moved first (a damped Newton step), so that the loss is taken at the better `c`;
+    without one (None), it starts at the batch's `lme(-E(y))`.
+    `level_penalty * (mean E(y))^2` is added where a constant in `E` changes nothing: without it Adam lets it drift.
+    The summed gradients are transformed and clipped as `condition_gradients` says.
     """
     count = len(real) * workers.world
     optimizer.zero_grad(set_to_none=True)
-    local = energy(torch.cat([real, fake]))
-    gathered = workers.gather(local.view(2, -1).t())  # (global batch, 2): one collective for both
-    on_real, on_fake = gathered.t().detach().clone().requires_grad_().unbind()
-    log_partition = next_log_partition(log_partition, on_fake.detach(), log_partition_rate)
+    both_labels = None if real_labels is None or fake_labels is None else torch.cat([real_labels, fake_labels])
+    local = read_critic(energy, objective, torch.cat([real, fake]), both_labels)
+    gathered = workers.gather(local.unflatten(0, (2, -1)).transpose(0, 1))  # (global batch, 2, ...): one collective
+    # Sums over the batch in half precision would lose what the losses are about.
+    gathered = gathered.to(torch.promote_types(gathered.dtype, torch.float32))
+    on_real, on_fake = gathered.unbind(1)
+    energy_real = energies(objective, on_real, on_real, on_fake)
+    energy_fake = energies(objective, on_fake, on_real, on_fake)
+    on_real, on_fake = on_real.clone().requires_grad_(), on_fake.clone().requires_grad_()
+    if log_partition is None:
+        log_partition = log_mean_exp(-energy_fake.double())
+    log_partition = next_log_partition(log_partition, energy_fake, log_partition_rate)
     loss = objective.critic_loss(on_real, on_fake, log_partition.to(on_real.dtype))
-    level = level_penalty * on_fake.mean().square()
-    towards_real, towards_fake = torch.autograd.grad(loss + level, [on_real, on_fake])
+    level = level_penalty * on_fake.mean().square() if objective.constant_is_free else 0.0
+    pulls = torch.autograd.grad(loss + level, [on_real, on_fake])
 
-    total = (local * torch.cat([workers.own(towards_real), workers.own(towards_fake)])).sum()
-    penalty = torch.zeros((), dtype=real.dtype, device=real.device)
+    total = torch.zeros((), dtype=gathered.dtype, device=real.device)
+    penalty = total.clone()
     if gradient_penalty:
-        a = mixing.view(-1, 1, 1, 1)
-        norms = squared_gradient_norms(energy, a * real + (1.0 - a) * fake)
-        total = total + gradient_penalty * norms.sum() / count
-        penalty = norms.detach().sum() / count
+        a = mixing.view(-1, *[1] * (real.dim() - 1))
+        points = (a * real + (1.0 - a) * fake).detach().requires_grad_()
+        labels = None
+        if real_labels is not None and fake_labels is not None:
+            labels = torch.where(mixing >= 0.5, real_labels, fake_labels)
+        reading = read_critic(energy, objective, points, labels)
+        summed = gradient_penalties(objective, energies(objective, reading, on_real, on_fake), points).sum()
+        total = gradient_penalty / count * summed
+        penalty = summed.detach() / count
+        if objective.reads == "features":
+            # The energy anywhere depends on the features of the whole batch, those of other workers too.
+            more = torch.stack(torch.autograd.grad(total, [on_real, on_fake], retain_graph=True))
+            pulls = tuple(pull + part for pull, part in zip(pulls, workers.sum(more), strict=True))
+    total = total + (local * torch.cat([workers.own(pull) for pull in pulls]).to(local.dtype)).sum()
     total.backward()
     workers.sum_gradients(energy.parameters(), penalty)
+    norm = condition_gradients(energy.parameters(), clip_norm=clip_norm, transform=transform_gradients)
     optimizer.step()
-    on_real, on_fake = on_real.detach(), on_fake.detach()
-    return EnergyStep(loss.detach(), on_real.mean(), on_fake.mean(), penalty, log_partition, log_mean_exp(-on_fake))
+    return EnergyStep(
+        critic_loss=loss.detach(),
+        energy_real=energy_real.mean(),
+        energy_fake=energy_fake.mean(),
+        penalty=penalty,
+        log_partition=log_partition,
+        log_mean_exp=log_mean_exp(-energy_fake),
+        gradient_norm=norm,
+    )
 
 
 def base_step(
@@ -85,22 +146,39 @@ def base_step(
     objective: Objective,
     workers: Workers,
     latent: Tensor,
-) -> Tensor:
-    """Lower the base's loss by one step on this worker's rows of `latent` `(n, p)`; return the global loss.
+    *,
+    labels: Tensor | None = None,
+    real: Tensor | None = None,
+    real_labels: Tensor | None = None,
+    clip_norm: float | None = None,
+    transform_gradients: bool = False,
+) -> BaseStep:
+    """Lower the base's loss by one step on this worker's rows of `latent` `(n, p)`.
 
-    The energy's weights take no gradient: the graph is cut at the images.
+    `labels` `(n,)` are the classes to generate where the networks are conditional, `real` `(n, ...)` and
+    `real_labels` this worker's real rows, for an objective that needs them. The energy's weights take no gradient:
+    the graph is cut at the images. The summed gradients are transformed and clipped as `condition_gradients` says.
     """
     optimizer.zero_grad(set_to_none=True)
-    images = base(latent)
+    images = base(latent) if labels is None else base(latent, labels)
     energy.requires_grad_(False)
+    on_real = None
+    if objective.needs_real_for_base:
+        if real is None:
+            raise TypeError("this objective's base loss compares with real images: give base_step real=")
+        with torch.no_grad():
+            on_real = workers.gather(read_critic(energy, objective, real, real_labels))
+            on_real = on_real.to(torch.promote_types(on_real.dtype, torch.float32))
     at_images = images.detach().requires_grad_()
-    local = energy(at_images)
-    gathered = workers.gather(local).clone().requires_grad_()
-    loss = objective.base_loss(gathered)
+    local = read_critic(energy, objective, at_images, labels)
+    gathered = workers.gather(local)
+    gathered = gathered.to(torch.promote_types(gathered.dtype, torch.float32)).clone().requires_grad_()
+    loss = objective.base_loss(gathered, on_real)
     (towards,) = torch.autograd.grad(loss, gathered)
-    (pull,) = torch.autograd.grad(local, at_images, grad_outputs=workers.own(towards))
+    (pull,) = torch.autograd.grad(local, at_images, grad_outputs=workers.own(towards).to(local.dtype))
     energy.requires_grad_(True)
     images.backward(pull)
     workers.sum_gradients(base.parameters())
+    norm = condition_gradients(base.parameters(), clip_norm=clip_norm, transform=transform_gradients)
     optimizer.step()
-    return loss.detach()
+    return BaseStep(loss.detach(), norm)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class Workers:
-    """`rank` of `world` workers, its device, and the two collectives that training needs."""
+    """`rank` of `world` workers, its device, and the collectives that training needs."""
 
     def __init__(self, accelerator: Accelerator):
         self.accelerator = accelerator
@@ -29,6 +29,12 @@ class Workers:
         if self.world == 1:
             return rows.detach()
         return self.accelerator.gather(rows.detach().contiguous())
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of the workers' tensors, all of one shape, detached."""
+        if self.world == 1:
+            return tensor.detach()
+        return self.accelerator.reduce(tensor.detach().contiguous(), reduction="sum")
 
     def own(self, gathered: Tensor) -> Tensor:
         """This worker's part of gathered rows."""

@@ -54,8 +54,8 @@ def main(world: int, port: str, dtype: str, rounds: int, rank: int) -> None:
 
     printed = {}
     for _ in range(rounds):
-        step, loss = joint_round(state, settings, workers, noise, real_batch)
-    printed["joint"] = [float(value) for value in (*step, loss)]
+        step, base = joint_round(state, settings, workers, noise, real_batch)
+    printed["joint"] = [float(value) for value in (*step, *base)]
     enter_energy_phase(state, settings, 0)
     for _ in range(rounds):
         step = energy_round(state, settings, workers, noise, real_batch)

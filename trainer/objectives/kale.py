@@ -22,7 +22,7 @@ def critic_loss(energy_real: Tensor, energy_fake: Tensor, log_partition: Tensor)
     return energy_real.mean() + log_partition + torch.exp(-energy_fake - log_partition).mean() - 1.0
 
 
-def base_loss(energy_fake: Tensor) -> Tensor:
+def base_loss(energy_fake: Tensor, energy_real: Tensor | None = None) -> Tensor:
     """`-lme(-E(y))`: its gradient is `sum_i w_i grad E(B(z_i))`, `w = softmax(-E)`, the paper's grad K(theta)."""
     return -log_mean_exp(-energy_fake)
 
@@ -34,7 +34,7 @@ def next_log_partition(log_partition: Tensor, energy_fake: Tensor, rate: float) 
     high. Its fixed point is `c = lme(-E(y))`. More than 1 away from it, where a Newton step is of no use and the
     loss would be all `exp(lme - c)`, a spike that poisons Adam's second moments, `c` restarts from `lme` itself.
     """
-    target = log_mean_exp(-energy_fake.to(log_partition.dtype))
+    target = log_mean_exp(-energy_fake.double())
     excess = log_partition - target
     newton = log_partition + rate * (1.0 - torch.exp(excess.clamp(max=1.0)))
-    return torch.where(excess.abs() > 1.0, target, newton)
+    return torch.where(excess.abs() > 1.0, target, newton).to(log_partition.dtype)

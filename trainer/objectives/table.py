@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 from gebm.trainer.objectives import kale
 
+CriticLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+BaseLoss = Callable[[Tensor, Tensor | None], Tensor]
+EnergyOfFeatures = Callable[[Tensor, Tensor, Tensor], Tensor]
+
 
 class Objective(NamedTuple):
-    """Losses of the energy and of the base, each a function of the energies of the global batch."""
+    """Losses of the energy and of the base, each a function of what the critic says of the global batch.
 
-    critic_loss: Callable[[Tensor, Tensor, Tensor], Tensor]  # (energy_real, energy_fake, log_partition)
-    base_loss: Callable[[Tensor], Tensor]  # (energy_fake)
+    Attributes:
+        critic_loss: `(on_real, on_fake, log_partition) -> scalar`, lowered by the energy.
+        base_loss: `(on_fake, on_real) -> scalar`, lowered by the base; `on_real` is None unless it is needed.
+        penalty: of the critic's gradient `g` at mixtures of real and generated images: `mean ||g||^2`
+            (`zero_centred`) or `mean (||g|| - 1)^2` (`one_centred`, Gulrajani et al. 2017).
+        reads: whether `on_real` and `on_fake` are energies `(n,)` or the energy network's features `(n, d)`.
+        needs_real_for_base: whether the base's loss compares with real images.
+        constant_is_free: whether a constant added to the energy changes no loss (`log_partition` takes it up), so
+            that the level of the energy may be held near 0.
+        energy_of_features: `(features, on_real, on_fake) -> (n,)`, the energy of points by their features, where
+            the objective reads features; None where it reads energies.
+    """
+
+    critic_loss: CriticLoss
+    base_loss: BaseLoss
+    penalty: Literal["zero_centred", "one_centred"] = "zero_centred"
+    reads: Literal["energies", "features"] = "energies"
+    needs_real_for_base: bool = False
+    constant_is_free: bool = False
+    energy_of_features: EnergyOfFeatures | None = None
 
 
-OBJECTIVES: dict[str, Objective] = {"kale": Objective(kale.critic_loss, kale.base_loss)}
+OBJECTIVES: dict[str, Objective] = {
+    "kale": Objective(kale.critic_loss, kale.base_loss, constant_is_free=True),
+}
