@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import tomli_w
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.settings import StrictModel
 from gebm.evaluation.settings import EvaluationSettings
+from gebm.launch.data.tabular import TABLES
+from gebm.launch.data.toy import TOYS
 from gebm.launch.recipe_errors import KeyPath, Origins, explain, toml_lines
 from gebm.launch.tune import TuneSettings
 from gebm.sampler.settings import SamplerSettings
@@ -33,17 +35,29 @@ Settings = TypeVar("Settings", bound=StrictModel)
 class DataSettings(StrictModel):
     """Where the three shard sets are. Paths that are not absolute begin at the run directory."""
 
-    source: Literal["mnist", "shards"] = "shards"
-    """`mnist`: written into the run when missing. `shards`: made before, by `gebm data`."""
+    source: Literal["mnist", "stacked_mnist", "tabular", "toy", "shards"] = "shards"
+    """`shards`: made before, by `gebm data`. All others are written into the run when missing."""
+    name: str | None = None
+    """Which table of `tabular`, which distribution of `toy`."""
     train: str | None = None
     validation: str | None = None
     """Read by tuning."""
     test: str | None = None
     """Read by evaluation and report, once."""
     counts: tuple[PositiveInt, PositiveInt, PositiveInt] = (3500, 500, 1000)
-    """Images for training, validation and test; `mnist` only."""
+    """Samples for training, validation and test; `mnist`, `stacked_mnist` and `toy` only."""
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    """Shares of training, validation and test in the rows of a table; `tabular` only."""
     shard_size: PositiveInt = 500
-    """Images in each shard; `mnist` only."""
+    """Samples in each shard that is written into the run."""
+
+    @model_validator(mode="after")
+    def _known_name(self) -> DataSettings:
+        known = {"tabular": TABLES, "toy": TOYS}.get(self.source, ())
+        if known and self.name not in known:
+            given = "" if self.name is None else f", not {self.name!r}"
+            raise ValueError(f"source {self.source!r} needs a name, one of {', '.join(known)}{given}")
+        return self
 
 
 class Recipe(StrictModel):

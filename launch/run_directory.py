@@ -114,7 +114,7 @@ def with_data(data: DataSettings, train: str | None, validation: str | None) -> 
         else:
             changes["train"] = train
         # The recipe's own splits belong to the recipe's own data.
-        changes = {"source": "shards", "validation": None, "test": None, **changes}
+        changes = {"source": "shards", "name": None, "validation": None, "test": None, **changes}
     if validation is not None:
         changes["validation"] = storage.absolute(validation)
     return data.model_copy(update=changes)

@@ -19,8 +19,7 @@ from gebm.cluster.resources import count_cpus, count_gpus
 from gebm.evaluation.evaluate import compare, evaluate
 from gebm.evaluation.settings import EvaluationSettings
 from gebm.launch.config import Recipe
-from gebm.launch.data.mnist import IMAGE_SHAPE as MNIST_SHAPE
-from gebm.launch.data.mnist import write_mnist
+from gebm.launch.data.sources import SOURCES
 from gebm.launch.interrupts import own_interrupts
 from gebm.launch.progress import Report
 from gebm.launch.report import build_report
@@ -58,38 +57,34 @@ def plan_actors(actors: int | None) -> Actors:
 def check_input(run: str, recipe: Recipe) -> None:
     """Refuse what can be known to be wrong before anything is written. Raises `InputError`.
 
-    Shards must be there, and the networks must fit their images.
+    Shards must be there, and the networks must fit their samples.
     """
-    shape: tuple[int, ...] = MNIST_SHAPE
-    if recipe.data.source != "mnist":
+    if recipe.data.source != "shards":
+        shape, _ = SOURCES[recipe.data.source].content(recipe.data)
+    else:
         shape = load_index(data_url(run, recipe, "train")).image_shape
         for split in ("validation", "test"):
             if getattr(recipe.data, split):
                 other = load_index(data_url(run, recipe, split)).image_shape
                 if other != shape:
-                    raise InputError(f"data.{split} has images of shape {other}, data.train of {shape}")
+                    raise InputError(f"data.{split} has samples of shape {other}, data.train of {shape}")
     build_model(recipe.model, shape)
 
 
 def prepare_data(run: str, recipe: Recipe, report: Report) -> None:
     """Write the recipe's data into the run, where the recipe says how to make them."""
-    if recipe.data.source != "mnist":
+    source = recipe.data.source
+    if source == "shards":
         return
     folders = {data_url(run, recipe, split).rpartition("/")[0] for split in ("train", "validation", "test")}
     if len(folders) != 1 or any(
         data_url(run, recipe, split).rpartition("/")[2] != split for split in ("train", "validation", "test")
     ):
         raise InputError(
-            "data.source 'mnist' writes the folders train, validation and test side by side; name them so, "
+            f"data.source {source!r} writes the folders train, validation and test side by side; name them so, "
             "or set data.source to 'shards'"
         )
-    write_mnist(
-        folders.pop(),
-        seed=recipe.seed,
-        counts=recipe.data.counts,
-        shard_size=recipe.data.shard_size,
-        progress=lambda done, total: report(done, total, "images"),
-    )
+    SOURCES[source].write(folders.pop(), recipe.data, recipe.seed, lambda done, total: report(done, total, "samples"))
 
 
 def train_model(

@@ -1,7 +1,8 @@
-"""`gebm data`: images into shards, and shards into checked and indexed ones."""
+"""`gebm data`: images and tables into shards, and shards into checked and indexed ones."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -14,8 +15,10 @@ app = typer.Typer(
 )
 
 Out = Annotated[str, typer.Argument(help="Folder or URL that gets train/, validation/ and test/.")]
-Seed = Annotated[int, typer.Option(min=0, help="Decides which image goes where.")]
-ShardSize = Annotated[int, typer.Option(min=1, help="Images in a shard.")]
+Seed = Annotated[int, typer.Option(min=0, help="Decides which sample goes where.")]
+ShardSize = Annotated[int, typer.Option(min=1, help="Samples in a shard.")]
+Split = Annotated[str, typer.Option(help="Shares of training, validation and test; 0 leaves one out.")]
+Counts = Annotated[str, typer.Option(help="How many for training, validation and test.")]
 
 
 @app.command()
@@ -31,34 +34,129 @@ def mnist(out: Out, seed: Seed = 0, shard_size: ShardSize = 500) -> None:
     _print_sets(out, fresh)
 
 
+@app.command("stacked_mnist")
+def stacked_mnist(out: Out, counts: Counts = "20000,1000,2000", seed: Seed = 0, shard_size: ShardSize = 500) -> None:
+    """Three MNIST digits as red, green and blue, 32x32: 1,000 equally likely modes, whose number is the label."""
+    from gebm.launch.data.stacked_mnist import write_stacked_mnist
+    from gebm.launch.progress import make_display
+
+    with make_display().stage("data") as report:
+        fresh = write_stacked_mnist(
+            out,
+            seed=seed,
+            counts=_counts(counts),
+            shard_size=shard_size,
+            progress=lambda done, total: report(done, total, "images"),
+        )
+    _print_sets(out, fresh)
+
+
+@app.command()
+def tabular(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="breast_cancer, wine, diabetes, digits or iris.")],
+    out: Out,
+    split: Split = "0.7,0.15,0.15",
+    seed: Seed = 0,
+    shard_size: ShardSize = 500,
+) -> None:
+    """A real table of scikit-learn as vectors: spread over the measuring step, standardised on the training rows."""
+    from gebm.launch.data.tabular import TABLES, write_tabular
+    from gebm.launch.progress import make_display
+
+    _known("table", name, TABLES)
+    with make_display().stage("data") as report:
+        fresh = write_tabular(
+            name,
+            out,
+            fractions=_fractions(split),
+            seed=seed,
+            shard_size=shard_size,
+            progress=lambda done, total: report(done, total, "vectors"),
+        )
+    _print_sets(out, fresh)
+
+
+@app.command()
+def toy(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="On the line: two_modes, three_modes. Curves: parabola, sine, ring, spiral."
+        ),
+    ],
+    out: Out,
+    counts: Counts = "3500,500,1000",
+    seed: Seed = 0,
+    shard_size: ShardSize = 500,
+) -> None:
+    """Draws of a distribution that can be looked at: a mixture on the line, or uneven mass on a curve in the plane."""
+    from gebm.launch.data.toy import TOYS, write_toy
+    from gebm.launch.progress import make_display
+
+    _known("distribution", name, TOYS)
+    with make_display().stage("data") as report:
+        fresh = write_toy(
+            name,
+            out,
+            counts=_counts(counts),
+            seed=seed,
+            shard_size=shard_size,
+            progress=lambda done, total: report(done, total, "vectors"),
+        )
+    _print_sets(out, fresh)
+
+
+@app.command()
+def vectors(
+    file: Annotated[str, typer.Argument(metavar="FILE.npy", help="Real numbers (n, d), one row a vector.")],
+    out: Out,
+    labels: Annotated[str | None, typer.Option(metavar="FILE.npy", help="Class numbers (n,) of the vectors.")] = None,
+    standardise: Annotated[
+        bool, typer.Option("--standardise", help="Mean 0 and deviation 1 in every column of the training rows.")
+    ] = False,
+    split: Split = "0.8,0.1,0.1",
+    seed: Seed = 0,
+    shard_size: ShardSize = 1000,
+) -> None:
+    """A numpy file of vectors, stored as float32."""
+    from gebm.launch.data.numpy_file import write_numpy_file
+    from gebm.launch.progress import make_display
+
+    with make_display().stage("data") as report:
+        fresh = write_numpy_file(
+            file,
+            out,
+            labels=labels,
+            standardised=standardise,
+            fractions=_fractions(split),
+            seed=seed,
+            shard_size=shard_size,
+            progress=lambda done, total: report(done, total, "vectors"),
+        )
+    _print_sets(out, fresh)
+
+
 @app.command()
 def folder(
     source: Annotated[str, typer.Argument(metavar="SRC", help="Folder with image files; sub-folders are classes.")],
     out: Out,
     size: Annotated[int, typer.Option(min=1, help="Side of the square images, in pixels.")] = 32,
     channels: Annotated[int, typer.Option(help="3 (RGB) or 1 (grey).")] = 3,
-    split: Annotated[
-        str, typer.Option(help="Shares of training, validation and test; 0 leaves one out.")
-    ] = "0.9,0.05,0.05",
+    split: Split = "0.9,0.05,0.05",
     seed: Seed = 0,
     shard_size: ShardSize = 1000,
 ) -> None:
     """A folder of images: turned upright, cropped to the central square and resized."""
-    from gebm.cluster.errors import InputError
     from gebm.launch.data.image_folder import write_image_folder
     from gebm.launch.progress import make_display
 
-    try:
-        train, validation, test = (float(part) for part in split.split(","))
-    except ValueError as error:
-        raise InputError(f"--split {split}: give three numbers, for example 0.9,0.05,0.05") from error
     with make_display().stage("data") as report:
         fresh = write_image_folder(
             source,
             out,
             size=size,
             channels=channels,
-            fractions=(train, validation, test),
+            fractions=_fractions(split),
             seed=seed,
             shard_size=shard_size,
             progress=lambda done, total: report(done, total, "images"),
@@ -103,6 +201,35 @@ def index(
     with make_display().stage("index") as report:
         index_shards(url, pattern=pattern, progress=lambda done, total: report(done, total, "shards"))
     _print_table([("", url)])
+
+
+def _fractions(text: str) -> tuple[float, float, float]:
+    from gebm.cluster.errors import InputError
+
+    try:
+        train, validation, test = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--split {text}: give three numbers, for example 0.9,0.05,0.05") from error
+    return train, validation, test
+
+
+def _counts(text: str) -> tuple[int, int, int]:
+    from gebm.cluster.errors import InputError
+
+    try:
+        train, validation, test = (int(part) for part in text.split(","))
+    except ValueError:
+        train = validation = test = 0
+    if min(train, validation, test) < 1:
+        raise InputError(f"--counts {text}: give three whole numbers from 1, for example 3500,500,1000")
+    return train, validation, test
+
+
+def _known(kind: str, name: str, names: Sequence[str]) -> None:
+    from gebm.cluster.errors import InputError
+
+    if name not in names:
+        raise InputError(f"no {kind} {name!r}; there are {', '.join(names)}")
 
 
 def _print_sets(out: str, fresh: bool) -> None:

