@@ -60,15 +60,16 @@ def check_input(run: str, recipe: Recipe) -> None:
     Shards must be there, and the networks must fit their samples.
     """
     if recipe.data.source != "shards":
-        shape, _ = SOURCES[recipe.data.source].content(recipe.data)
+        shape, classes = SOURCES[recipe.data.source].content(recipe.data)
     else:
-        shape = load_index(data_url(run, recipe, "train")).image_shape
+        index = load_index(data_url(run, recipe, "train"))
+        shape, classes = index.image_shape, index.classes
         for split in ("validation", "test"):
             if getattr(recipe.data, split):
                 other = load_index(data_url(run, recipe, split)).image_shape
                 if other != shape:
                     raise InputError(f"data.{split} has samples of shape {other}, data.train of {shape}")
-    build_model(recipe.model, shape)
+    build_model(recipe.model, shape, classes)
 
 
 def prepare_data(run: str, recipe: Recipe, report: Report) -> None:

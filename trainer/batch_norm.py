@@ -23,7 +23,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:  # normalised, mean, variance
         local_variance, local_mean = torch.var_mean(x, (0, 2, 3), correction=0)
         local = torch.stack([local_mean, local_variance])
@@ -38,18 +38,21 @@ class _Normalise(torch.autograd.Function):
         return normalised, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(  # type: ignore[override]
+        ctx: Any, gradient: Tensor, *_: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         x, weight, mean, inverse_deviation = ctx.saved_tensors
         count = x.numel() // x.shape[1] * dist.get_world_size()
         local = torch.stack([gradient.sum((0, 2, 3)), (gradient * (x - mean[:, None, None])).sum((0, 2, 3))])
         total = local.clone()
         dist.all_reduce(total)
-        scale = weight * inverse_deviation
+        scale = inverse_deviation if weight is None else weight * inverse_deviation
         slope = -scale * inverse_deviation.square() * total[1] / count
         constant = -scale * total[0] / count - slope * mean
         at_x = torch.addcmul(constant[:, None, None], x, slope[:, None, None]).addcmul_(gradient, scale[:, None, None])
         # Gradients of weight and bias stay this worker's part: all parameters' parts are summed together later.
-        return at_x, local[1] * inverse_deviation, local[0], None
+        own = (None, None) if weight is None else (local[1] * inverse_deviation, local[0])
+        return at_x, *own, None
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
@@ -80,8 +83,10 @@ def use_global_batch(network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def recompute_statistics(base: nn.Module, latents: Tensor, batch_size: int) -> None:
+def recompute_statistics(base: nn.Module, latents: Tensor, batch_size: int, labels: Tensor | None = None) -> None:
     """Set the running statistics of `base` to their means over `latents` `(n, p)`, taken in batches.
+
+    `labels` `(n,)` go with them where the base is conditional.
 
     An averaged generator has weights that no batch was ever run through: its statistics are computed afresh.
     Every worker does the same on the same latents.
@@ -94,9 +99,10 @@ def recompute_statistics(base: nn.Module, latents: Tensor, batch_size: int) -> N
         norm.momentum = None  # cumulative mean
     was_training = base.training
     base.train()
-    for chunk in latents.split(batch_size):
-        if len(chunk) == batch_size:
-            base(chunk)
+    inputs = (latents,) if labels is None else (latents, labels)
+    for chunk in zip(*(each.split(batch_size) for each in inputs), strict=True):
+        if len(chunk[0]) == batch_size:
+            base(*chunk)
     base.train(was_training)
     for norm, kind, momentum in zip(norms, types, momenta, strict=True):
         norm.__class__ = kind

@@ -92,7 +92,7 @@ def run_digest(model: ModelSettings, settings: TrainerSettings, seed: int, index
 
 def check_job(job: TrainingJob, index: ShardIndex, workers: int) -> None:
     """Raise `InputError` now for what would make every worker fail later."""
-    build_model(job.model, index.image_shape)
+    build_model(job.model, index.image_shape, index.classes)
     LaneReader(
         job.data, seed=job.seed, batch_size=job.settings.batch_size, lanes=job.settings.lanes, world=workers
     ).close()

@@ -68,7 +68,8 @@ def train_worker(job: TrainingJob, workers: Workers, post: Post) -> None:
         world=workers.world,
     )
     try:
-        state = initial_state(job.model, settings, reader.index.image_shape, job.seed, workers.device)
+        index = reader.index
+        state = initial_state(job.model, settings, index.image_shape, job.seed, workers.device, index.classes)
         use_global_batch(state.model.base)
         checkpoint.load_newest(job.run, manifest, state)
         if state.phase == "energy":
@@ -148,6 +149,7 @@ def export(job: TrainingJob, state: TrainingState) -> None:
         copy.deepcopy(state.energy_average),
         state.model.latent_dimension,
         state.model.image_shape,
+        state.model.classes,
     ).float()
     model.log_partition = log_partition.cpu()
     model.log_partition_error = error.cpu()

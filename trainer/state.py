@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gebm.cluster.randomness import derive_seed
 from gebm.trainer.averaging import averaged_copy
-from gebm.trainer.model import GEBM, ModelSettings, build_model
+from gebm.trainer.model import GEBM, ImageShape, ModelSettings, build_model
 from gebm.trainer.settings import TrainerSettings
 
 Phase = Literal["joint", "energy"]
@@ -70,12 +70,13 @@ def adam(network: nn.Module, learning_rate: float, settings: TrainerSettings) ->
 def initial_state(
     model_settings: ModelSettings,
     settings: TrainerSettings,
-    image_shape: tuple[int, ...],
+    image_shape: ImageShape,
     seed: int,
     device: torch.device,
+    classes: int | None = None,
 ) -> TrainingState:
     """Round 0: fresh networks, the same on every worker, since their weights are a function of the seed."""
-    model = build_model(model_settings, image_shape, seed=derive_seed(seed, "weights", 0))
+    model = build_model(model_settings, image_shape, classes, seed=derive_seed(seed, "weights", 0))
     dtype = torch.float64 if settings.dtype == "float64" else torch.float32
     model.to(device=device, dtype=dtype)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

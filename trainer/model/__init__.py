@@ -1,12 +1,14 @@
 """The generalized energy-based model, in plain PyTorch: no Ray, no accelerate."""
 
+from gebm.trainer.model.build import build_model
 from gebm.trainer.model.export import load_model, model_digest, save_model
-from gebm.trainer.model.gebm import GEBM, build_model, freeze
+from gebm.trainer.model.gebm import GEBM, freeze
 from gebm.trainer.model.pixels import from_stored, from_uint8, to_stored, to_uint8
-from gebm.trainer.model.settings import ModelSettings
+from gebm.trainer.model.settings import ImageShape, ModelSettings
 
 __all__ = [
     "GEBM",
+    "ImageShape",
     "ModelSettings",
     "build_model",
     "freeze",

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.settings import StrictModel
-from gebm.trainer.model.gebm import GEBM, build_model, freeze
+from gebm.trainer.model.build import build_model
+from gebm.trainer.model.gebm import GEBM, freeze
 from gebm.trainer.model.settings import ModelSettings
 
 FORMAT_VERSION = 1
@@ -28,7 +29,8 @@ class ModelDescription(StrictModel):
     """What `model.toml` holds."""
 
     format_version: int = FORMAT_VERSION
-    image_shape: tuple[int, ...]
+    image_shape: tuple[int, int, int] | tuple[int]
+    classes: int | None = None  # of a conditional model
     weights_sha256: str
     network: ModelSettings
 
@@ -42,8 +44,15 @@ def save_model(model: GEBM, settings: ModelSettings, url: str, card: str = "") -
     if card:
         storage.write_bytes_atomic(storage.join(url, CARD), card.encode())
     digest = storage.sha256(storage.join(url, WEIGHTS))
-    description = ModelDescription(image_shape=model.image_shape, weights_sha256=digest, network=settings)
-    text = tomli_w.dumps(description.model_dump(mode="json"))
+    description = ModelDescription.model_validate(
+        {
+            "image_shape": model.image_shape,
+            "classes": model.classes,
+            "weights_sha256": digest,
+            "network": settings.model_copy(update={"latent_dimension": model.latent_dimension}),
+        }
+    )
+    text = tomli_w.dumps(description.model_dump(mode="json", exclude_none=True))
     storage.write_bytes_atomic(storage.join(url, DESCRIPTION), text.encode())
     return digest
 
@@ -92,7 +101,7 @@ def load_model(url: str, device: str | torch.device = "cpu") -> GEBM:
         raise InputError(f"{path}: missing; {DESCRIPTION} names it: export the model again")
     if storage.sha256(path) != description.weights_sha256:
         raise InputError(f"{path}: damaged (its SHA-256 is not the weights_sha256 of {DESCRIPTION}); export it again")
-    model = build_model(description.network, description.image_shape)
+    model = build_model(description.network, description.image_shape, description.classes)
     try:
         model.load_state_dict(safetensors.torch.load(storage.read_bytes(path)))
     except RuntimeError as error:

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gebm.cluster.errors import InputError
-from gebm.trainer.model.networks.table import NETWORKS, ImageShape
-from gebm.trainer.model.settings import ModelSettings
+from gebm.trainer.model.settings import ImageShape
 
 
 class GEBM(nn.Module):
@@ -18,17 +16,29 @@ class GEBM(nn.Module):
 
     `Q_base` is the law of `base(z)`, `z ~ N(0, I_p)`; `E` is low where data is likely; `c` is the log-partition
     `log E[exp(-E(base(z)))]`, with its Monte-Carlo standard error `log_partition_error`.
+
+    A conditional model (`classes` is a number) is one of pairs (x, y): the base's law is that of `(base(z, y), y)`
+    with labels drawn uniformly, and there is one `c` for all labels. All that takes labels `(n,)` int64 wants them
+    from a conditional model and refuses them from another (`ValueError`).
     """
 
     log_partition: Tensor
     log_partition_error: Tensor
 
-    def __init__(self, base: nn.Module, energy_network: nn.Module, latent_dimension: int, image_shape: ImageShape):
+    def __init__(
+        self,
+        base: nn.Module,
+        energy_network: nn.Module,
+        latent_dimension: int,
+        image_shape: ImageShape,
+        classes: int | None = None,
+    ):
         super().__init__()
         self.base = base
         self.energy_network = energy_network
         self.latent_dimension = latent_dimension
         self.image_shape = image_shape
+        self.classes = classes
         # float64: c is a sum of thousands of small corrections.
         self.register_buffer("log_partition", torch.zeros((), dtype=torch.float64))
         self.register_buffer("log_partition_error", torch.full((), math.nan, dtype=torch.float64))
@@ -37,36 +47,43 @@ class GEBM(nn.Module):
         """`(count, p)` draws of the standard normal prior, on the generator's device."""
         return torch.randn(count, self.latent_dimension, generator=generator, device=generator.device)
 
+    def sample_labels(self, count: int, generator: torch.Generator) -> Tensor | None:
+        """`(count,)` int64 labels, uniform over the classes, on the generator's device; None without classes."""
+        if self.classes is None:
+            return None
+        return torch.randint(self.classes, (count,), generator=generator, device=generator.device)
+
     def log_prior(self, latent: Tensor) -> Tensor:
         """`log eta(z)`, `(n,)`: the log-density of `N(0, I_p)` at `latent` `(n, p)`."""
         return -0.5 * latent.square().sum(1) - 0.5 * self.latent_dimension * math.log(2 * math.pi)
 
-    def generate(self, latent: Tensor) -> Tensor:
-        """`B(z)`: latents `(n, p)` to images `(n, channels, height, width)` in [-1, 1]."""
-        return self.base(latent)
+    def generate(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
+        """`B(z)`: latents `(n, p)` to images `(n, channels, height, width)` in [-1, 1], or to vectors `(n, d)`."""
+        return self.base(latent, *self._labels(labels))
 
-    def energy(self, images: Tensor) -> Tensor:
-        """`E(x)`: images `(n, channels, height, width)` in [-1, 1] to energies `(n,)`."""
-        return self.energy_network(images)
+    def energy(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """`E(x)`: images `(n, channels, height, width)` in [-1, 1], or vectors `(n, d)`, to energies `(n,)`."""
+        return self.energy_network(images, *self._labels(labels))
 
+    @property
+    def has_density(self) -> bool:
+        """Whether the base has a density, and with it the model (`log_density`)."""
+        return hasattr(self.base, "log_density")
 
-def build_model(settings: ModelSettings, image_shape: ImageShape, seed: int | None = None) -> GEBM:
-    """A model with fresh weights for images of `image_shape` `(channels, height, width)`.
+    def log_density(self, points: Tensor, labels: Tensor | None = None) -> Tensor:
+        """`log p(x) = log q(x) - E(x) - c` in nats, `(n,)`; given labels, `log q(x | y) - E(x, y) - c`.
 
-    With `seed`, the weights are a function of it and the global random state is left as it was.
-    Raises `InputError` when the networks cannot make or read images of that shape.
-    """
-    if image_shape[1] != image_shape[2]:
-        raise InputError(f"images of {image_shape[1]}x{image_shape[2]} pixels: only square images can be modelled")
-    family = NETWORKS[settings.network]
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
-        try:
-            base, energy = family.base(settings, image_shape), family.energy(settings, image_shape)
-        except ValueError as error:
-            raise InputError(f"model.{error}") from error
-    return GEBM(base, energy, settings.latent_dimension, image_shape)
+        Its error is that of `c`: `log_partition_error`. Raises `ValueError` when the base has no density.
+        """
+        if not self.has_density:
+            raise ValueError("the base has no density: only a model with base = 'realnvp' has one")
+        on_base = self.base.log_density(points, *self._labels(labels))  # type: ignore[union-attr, operator]
+        return on_base - self.energy(points, labels) - self.log_partition.to(on_base.dtype)
+
+    def _labels(self, labels: Tensor | None) -> tuple[Tensor, ...]:
+        if (labels is None) != (self.classes is None):
+            raise ValueError("a conditional model needs labels" if labels is None else "this model takes no labels")
+        return () if labels is None else (labels,)
 
 
 def freeze(model: GEBM) -> GEBM:

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from gebm.cluster.settings import StrictModel
+
+ImageShape = tuple[int, ...]
+"""Of one point of the data: `(channels, height, width)` of an image, `(d,)` of a vector."""
+
+
+class RealNVPSettings(StrictModel):
+    """A flow of affine couplings, for vectors."""
+
+    couplings: PositiveInt = 8
+    hidden_width: PositiveInt = 64
+    hidden_layers: PositiveInt = 2
+    log_scale_bound: PositiveFloat = 2.0  # of one coupling: it scales by at most exp(bound)
 
 
 class ModelSettings(StrictModel):
     """The network pair and the prior.
 
-    `base_widths` and `energy_widths` are read by `resize_convnet` only: channels from the 4x4 map up to the
-    image, and from the image down to the 4x4 map.
+    `network` is the family of the energy, and of the base when `base` is "implicit". Widths are read by
+    `resize_convnet` (channels from the 4x4 map up to the image, and from the image down to the 4x4 map) and by
+    `mlp` (hidden layers); left out, each has its own. `latent_dimension` is 64 when left out; a RealNVP base has
+    as many latents as the data has numbers.
     """
 
-    network: Literal["resize_convnet", "sngan_convnet"] = "resize_convnet"
-    latent_dimension: PositiveInt = 64
-    base_widths: tuple[PositiveInt, ...] = Field(default=(64, 32, 16, 8), min_length=1)
-    energy_widths: tuple[PositiveInt, ...] = Field(default=(32, 64, 128), min_length=1)
+    network: Literal["resize_convnet", "dcgan", "sngan_convnet", "sngan_resnet", "mlp"] = "resize_convnet"
+    base: Literal["implicit", "realnvp"] = "implicit"
+    conditional: bool = False  # base and energy read the labels of the data
+    latent_dimension: PositiveInt | None = None
+    base_widths: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
+    energy_widths: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
+    width_factor: PositiveFloat = 1.0  # times the published numbers of channels of dcgan, sngan_convnet, sngan_resnet
+    feature_dimension: PositiveInt | None = None  # the energy is linear in so many learnt features; None: all it has
+    realnvp: RealNVPSettings = RealNVPSettings()

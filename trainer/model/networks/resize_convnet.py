@@ -12,6 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from gebm.trainer.model.networks.conditional_norm import batch_norm, normalised
+from gebm.trainer.model.networks.energy_head import EnergyHead
+from gebm.trainer.model.networks.image_size import channels_and_size
+from gebm.trainer.model.settings import ImageShape
+
 LEAK = 0.1
 SMALLEST = 4  # side of the first feature map of the base and of the last one of the energy
 
@@ -21,11 +26,14 @@ class ResizeConvBase(nn.Module):
 
     Linear to `widths[0] x 4 x 4`, batch norm, ReLU; then, for each further width: nearest x2, 3x3
     convolution, batch norm, ReLU; last a 3x3 convolution and tanh. `size = 4 * 2 ** (len(widths) - 1)`.
+    With `classes`, the batch norms are conditional on labels `(n,)`.
     """
 
-    def __init__(self, latent_dimension: int, image_shape: tuple[int, ...], widths: Sequence[int]):
+    def __init__(
+        self, latent_dimension: int, image_shape: ImageShape, widths: Sequence[int], classes: int | None = None
+    ):
         super().__init__()
-        channels, size, _ = image_shape
+        channels, size = channels_and_size("resize_convnet", image_shape)
         if SMALLEST * 2 ** (len(widths) - 1) != size:
             raise ValueError(
                 f"base_widths {list(widths)} make images of {SMALLEST * 2 ** (len(widths) - 1)} pixels, "
@@ -34,19 +42,19 @@ class ResizeConvBase(nn.Module):
         self.first_width = widths[0]
         # A bias before a batch norm is taken out again by its mean.
         self.project = nn.Linear(latent_dimension, widths[0] * SMALLEST**2, bias=False)
-        self.project_norm = nn.BatchNorm2d(widths[0])
+        self.project_norm = batch_norm(widths[0], classes)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(narrow, wide, 3, padding=1, bias=False) for narrow, wide in itertools.pairwise(widths)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
+        self.norms = nn.ModuleList(batch_norm(width, classes) for width in widths[1:])
         self.to_image = nn.Conv2d(widths[-1], channels, 3, padding=1)
 
-    def forward(self, latent: Tensor) -> Tensor:
+    def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         x = self.project(latent).view(len(latent), self.first_width, SMALLEST, SMALLEST)
-        x = torch.relu(self.project_norm(x))
+        x = torch.relu(normalised(self.project_norm, x, labels))
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = nn.functional.interpolate(x, scale_factor=2, mode="nearest")
-            x = torch.relu(norm(convolution(x)))
+            x = torch.relu(normalised(norm, convolution(x), labels))
         return torch.tanh(self.to_image(x))
 
 
@@ -57,9 +65,15 @@ class StridedConvEnergy(nn.Module):
     `size = 4 * 2 ** len(widths)`. No normalisation: the gradient penalty alone keeps it smooth.
     """
 
-    def __init__(self, image_shape: tuple[int, ...], widths: Sequence[int]):
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        widths: Sequence[int],
+        classes: int | None = None,
+        feature_dimension: int | None = None,
+    ):
         super().__init__()
-        channels, size, _ = image_shape
+        channels, size = channels_and_size("resize_convnet", image_shape)
         if SMALLEST * 2 ** len(widths) != size:
             raise ValueError(
                 f"energy_widths {list(widths)} read images of {SMALLEST * 2 ** len(widths)} pixels, "
@@ -70,10 +84,19 @@ class StridedConvEnergy(nn.Module):
         )
         # No bias: the loss does not change with a constant in E (c takes it up), so its gradient is rounding noise,
         # which Adam would blow up to full steps.
-        self.to_energy = nn.Linear(widths[-1] * SMALLEST**2, 1, bias=False)
+        self.to_energy = EnergyHead(
+            widths[-1] * SMALLEST**2, classes=classes, feature_dimension=feature_dimension, bias=False
+        )
 
-    def forward(self, images: Tensor) -> Tensor:
+    def hidden(self, images: Tensor) -> Tensor:
         x = images
         for convolution in self.convolutions:
             x = nn.functional.leaky_relu(convolution(x), LEAK)
-        return self.to_energy(x.flatten(1)).squeeze(1)
+        return x.flatten(1)
+
+    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """`(n, d)`: what the energy is linear in."""
+        return self.to_energy.features(self.hidden(images), labels)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.to_energy(self.hidden(images), labels)

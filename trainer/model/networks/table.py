@@ -7,28 +7,49 @@ from typing import NamedTuple
 
 from torch import nn
 
+from gebm.trainer.model.networks.dcgan import DCGANBase, DCGANEnergy
+from gebm.trainer.model.networks.mlp import MLPBase, MLPEnergy
 from gebm.trainer.model.networks.resize_convnet import ResizeConvBase, StridedConvEnergy
 from gebm.trainer.model.networks.sngan_convnet import SNGANConvBase, SNGANConvEnergy
-from gebm.trainer.model.settings import ModelSettings
+from gebm.trainer.model.networks.sngan_resnet import SNGANResNetBase, SNGANResNetEnergy
+from gebm.trainer.model.settings import ImageShape, ModelSettings
 
-ImageShape = tuple[int, ...]
-"""`(channels, height, width)` of images, `(d,)` of vectors."""
+MakeBase = Callable[[ModelSettings, int, ImageShape, int | None], nn.Module]  # of so many latents and classes
+MakeEnergy = Callable[[ModelSettings, ImageShape, int | None], nn.Module]
 
 
 class Family(NamedTuple):
-    """How to build the two networks of a pair from the settings and the shape `(channels, height, width)`."""
+    """How to build the two networks of a pair from the settings and the shape of the data."""
 
-    base: Callable[[ModelSettings, ImageShape], nn.Module]
-    energy: Callable[[ModelSettings, ImageShape], nn.Module]
+    base: MakeBase
+    energy: MakeEnergy
 
 
 NETWORKS: dict[str, Family] = {
     "resize_convnet": Family(
-        base=lambda s, shape: ResizeConvBase(s.latent_dimension, shape, s.base_widths),
-        energy=lambda s, shape: StridedConvEnergy(shape, s.energy_widths),
+        base=lambda s, latents, shape, classes: ResizeConvBase(
+            latents, shape, s.base_widths or (64, 32, 16, 8), classes
+        ),
+        energy=lambda s, shape, classes: StridedConvEnergy(
+            shape, s.energy_widths or (32, 64, 128), classes, s.feature_dimension
+        ),
+    ),
+    "dcgan": Family(
+        base=lambda s, latents, shape, classes: DCGANBase(latents, shape, classes, s.width_factor),
+        energy=lambda s, shape, classes: DCGANEnergy(shape, classes, s.feature_dimension, s.width_factor),
     ),
     "sngan_convnet": Family(
-        base=lambda s, shape: SNGANConvBase(s.latent_dimension, shape),
-        energy=lambda s, shape: SNGANConvEnergy(shape),
+        base=lambda s, latents, shape, classes: SNGANConvBase(latents, shape, classes, s.width_factor),
+        energy=lambda s, shape, classes: SNGANConvEnergy(shape, classes, s.feature_dimension, s.width_factor),
+    ),
+    "sngan_resnet": Family(
+        base=lambda s, latents, shape, classes: SNGANResNetBase(latents, shape, classes, s.width_factor),
+        energy=lambda s, shape, classes: SNGANResNetEnergy(shape, classes, s.feature_dimension, s.width_factor),
+    ),
+    "mlp": Family(
+        base=lambda s, latents, shape, classes: MLPBase(latents, shape, s.base_widths or (128, 128, 128), classes),
+        energy=lambda s, shape, classes: MLPEnergy(
+            shape, s.energy_widths or (128, 128, 128), classes, s.feature_dimension
+        ),
     ),
 }

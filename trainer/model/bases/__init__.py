@@ -1,0 +1,1 @@
+"""Bases that are not a family's own generator, one file each."""
