@@ -21,7 +21,7 @@ from gebm.cluster.resources import WorkerResources, plan_workers
 from gebm.trainer import checkpoint
 from gebm.trainer.guard import TrainingDivergedError
 from gebm.trainer.loop import TrainingJob, train_worker
-from gebm.trainer.model import ModelSettings, build_model, model_digest
+from gebm.trainer.model import ModelSettings, build_model, model_digest, pinned
 from gebm.trainer.settings import TrainerSettings
 
 DEAD_PEER_SECONDS = 120
@@ -64,6 +64,7 @@ def train(
     """
     run, data = storage.absolute(run), storage.absolute(data)
     index = load_index(data)
+    model = pinned(model)
     digest = run_digest(model, settings, seed, index)
     job = TrainingJob(run, data, digest, model, settings, seed)
     manifest = checkpoint.read_manifest(run, digest)

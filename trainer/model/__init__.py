@@ -1,6 +1,6 @@
 """The generalized energy-based model, in plain PyTorch: no Ray, no accelerate."""
 
-from gebm.trainer.model.build import build_model
+from gebm.trainer.model.build import build_model, pinned
 from gebm.trainer.model.export import load_model, model_digest, save_model
 from gebm.trainer.model.gebm import GEBM, freeze
 from gebm.trainer.model.pixels import from_stored, from_uint8, to_stored, to_uint8
@@ -16,6 +16,7 @@ __all__ = [
     "from_uint8",
     "load_model",
     "model_digest",
+    "pinned",
     "save_model",
     "to_stored",
     "to_uint8",

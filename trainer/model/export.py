@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.settings import StrictModel
-from gebm.trainer.model.build import build_model
+from gebm.trainer.model.bases.foreign import ForeignBase
+from gebm.trainer.model.build import assemble
 from gebm.trainer.model.gebm import GEBM, freeze
 from gebm.trainer.model.settings import ModelSettings
 
@@ -37,7 +38,11 @@ class ModelDescription(StrictModel):
 
 def save_model(model: GEBM, settings: ModelSettings, url: str, card: str = "") -> str:
     """Write the model to the folder `url` and return the digest of its weights."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Clones: a foreign generator may share a tensor between layers, which the format refuses.
+    state = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
     weights = safetensors.torch.save(state)
     storage.make_directory(url)
     storage.write_bytes_atomic(storage.join(url, WEIGHTS), weights)
@@ -49,12 +54,21 @@ def save_model(model: GEBM, settings: ModelSettings, url: str, card: str = "") -
             "image_shape": model.image_shape,
             "classes": model.classes,
             "weights_sha256": digest,
-            "network": settings.model_copy(update={"latent_dimension": model.latent_dimension}),
+            "network": _described(model, settings),
         }
     )
     text = tomli_w.dumps(description.model_dump(mode="json", exclude_none=True))
     storage.write_bytes_atomic(storage.join(url, DESCRIPTION), text.encode())
     return digest
+
+
+def _described(model: GEBM, settings: ModelSettings) -> ModelSettings:
+    """The settings with what was left to the data, and the digest of the weights that a foreign base began from."""
+    settings = settings.model_copy(update={"latent_dimension": model.latent_dimension})
+    if settings.foreign is None or not isinstance(model.base, ForeignBase):
+        return settings
+    foreign = settings.foreign.model_copy(update={"weights_sha256": model.base.weights_sha256})
+    return settings.model_copy(update={"foreign": foreign})
 
 
 def find_model(url: str) -> str:
@@ -101,7 +115,10 @@ def load_model(url: str, device: str | torch.device = "cpu") -> GEBM:
         raise InputError(f"{path}: missing; {DESCRIPTION} names it: export the model again")
     if storage.sha256(path) != description.weights_sha256:
         raise InputError(f"{path}: damaged (its SHA-256 is not the weights_sha256 of {DESCRIPTION}); export it again")
-    model = build_model(description.network, description.image_shape, description.classes)
+    try:
+        model = assemble(description.network, description.image_shape, description.classes)
+    except InputError as error:
+        raise InputError(f"{storage.join(folder, DESCRIPTION)}: {error}") from error
     try:
         model.load_state_dict(safetensors.torch.load(storage.read_bytes(path)))
     except RuntimeError as error:

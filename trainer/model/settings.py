@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from gebm.cluster import storage
 from gebm.cluster.settings import StrictModel
 
 ImageShape = tuple[int, ...]
@@ -21,6 +22,20 @@ class RealNVPSettings(StrictModel):
     log_scale_bound: PositiveFloat = 2.0  # of one coupling: it scales by at most exp(bound)
 
 
+class ForeignSettings(StrictModel):
+    """A generator of someone else's: `generator(**arguments)` is a `torch.nn.Module` of latents."""
+
+    generator: str = Field(pattern=r"^\w+(\.\w+)*:\w+$")  # "package.module:Name", a class or a function
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    weights: str | None = None  # its state_dict: .safetensors, or what torch.save writes
+    weights_sha256: str | None = None  # of that file; checked when given, recorded in exported models
+
+    @field_validator("weights")
+    @classmethod
+    def _the_same_file_for_every_process(cls, url: str | None) -> str | None:
+        return None if url is None else storage.absolute(url)
+
+
 class ModelSettings(StrictModel):
     """The network pair and the prior.
 
@@ -31,7 +46,7 @@ class ModelSettings(StrictModel):
     """
 
     network: Literal["resize_convnet", "dcgan", "sngan_convnet", "sngan_resnet", "mlp"] = "resize_convnet"
-    base: Literal["implicit", "realnvp"] = "implicit"
+    base: Literal["implicit", "realnvp", "foreign"] = "implicit"
     conditional: bool = False  # base and energy read the labels of the data
     latent_dimension: PositiveInt | None = None
     base_widths: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
@@ -39,3 +54,12 @@ class ModelSettings(StrictModel):
     width_factor: PositiveFloat = 1.0  # times the published numbers of channels of dcgan, sngan_convnet, sngan_resnet
     feature_dimension: PositiveInt | None = None  # the energy is linear in so many learnt features; None: all it has
     realnvp: RealNVPSettings = RealNVPSettings()
+    foreign: ForeignSettings | None = None
+
+    @model_validator(mode="after")
+    def _a_foreign_base_is_named(self) -> ModelSettings:
+        if self.base == "foreign" and self.foreign is None:
+            raise ValueError('base = "foreign" needs the section [model.foreign] with its generator')
+        if self.base != "foreign" and self.foreign is not None:
+            raise ValueError(f'[model.foreign] is given, but base = "{self.base}": say base = "foreign"')
+        return self
