@@ -42,7 +42,17 @@ class EnergyPhase(StrictModel):
 class TrainerSettings(StrictModel):
     """A training run: a joint phase, then an energy phase, then the export."""
 
-    objective: Literal["kale"] = "kale"
+    objective: Literal[
+        "kale",
+        "donsker_varadhan",
+        "wasserstein",  # its gradient_penalty is 10 in the paper
+        "non_saturating",
+        "kl",
+        "reverse_kl",
+        "pearson",
+        "hellinger",
+        "jensen_shannon",
+    ] = "kale"
     batch_size: PositiveInt = 64  # of all workers together
     lanes: PositiveInt = 64  # streams that the data is cut into, whatever the number of workers
     betas: tuple[Decay, Decay] = (0.5, 0.99)  # of Adam

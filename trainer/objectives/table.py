@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from gebm.trainer.objectives import kale
+from gebm.trainer.objectives import donsker_varadhan, f_divergence, kale, mmd, non_saturating, wasserstein
+from gebm.trainer.objectives.f_divergence import FDivergence
 
 CriticLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 BaseLoss = Callable[[Tensor, Tensor | None], Tensor]
@@ -39,6 +40,23 @@ class Objective(NamedTuple):
     energy_of_features: EnergyOfFeatures | None = None
 
 
+def _of(divergence: FDivergence) -> Objective:
+    return Objective(divergence.critic_loss, divergence.base_loss)
+
+
 OBJECTIVES: dict[str, Objective] = {
     "kale": Objective(kale.critic_loss, kale.base_loss, constant_is_free=True),
+    "donsker_varadhan": Objective(donsker_varadhan.critic_loss, kale.base_loss, constant_is_free=True),
+    "wasserstein": Objective(
+        wasserstein.critic_loss, wasserstein.base_loss, penalty="one_centred", constant_is_free=True
+    ),
+    "non_saturating": Objective(non_saturating.critic_loss, non_saturating.base_loss),
+    "kl": _of(f_divergence.KL),
+    "reverse_kl": _of(f_divergence.REVERSE_KL),
+    "pearson": _of(f_divergence.PEARSON),
+    "hellinger": _of(f_divergence.HELLINGER),
+    "jensen_shannon": _of(f_divergence.JENSEN_SHANNON),
+    "mmd": Objective(
+        mmd.critic_loss, mmd.base_loss, reads="features", needs_real_for_base=True, energy_of_features=mmd.energy
+    ),
 }
