@@ -106,6 +106,7 @@ def train_model(
         train(
             run=run,
             data=data_url(run, recipe, "train"),
+            validation=data_url(run, recipe, "validation") if recipe.data.validation else None,
             model=recipe.model,
             settings=recipe.trainer,
             seed=recipe.seed,

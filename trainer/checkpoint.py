@@ -17,7 +17,7 @@ from gebm.cluster.errors import InputError
 from gebm.cluster.settings import StrictModel
 from gebm.trainer.state import TrainingState
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 
 

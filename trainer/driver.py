@@ -45,6 +45,7 @@ def train(
     *,
     run: str,
     data: str,
+    validation: str | None = None,
     model: ModelSettings,
     settings: TrainerSettings,
     seed: int,
@@ -55,6 +56,8 @@ def train(
 ) -> TrainResult:
     """Train on the indexed shard set `data` and export the model to `run/model`. Ray must be connected.
 
+    `validation` is another indexed set of the same kind: training is watched on it, and never learns from it.
+
     An interrupted run goes on from its newest checkpoint, a finished one is recognised. When a worker process
     dies, the group is started again from there, `restarts` times. `progress` takes the records of rank 0 and
     `{"event": ...}` for what happens to the group.
@@ -63,14 +66,15 @@ def train(
     losses are no numbers any more, `FarmError` when workers keep dying.
     """
     run, data = storage.absolute(run), storage.absolute(data)
+    validation = storage.absolute(validation) if validation is not None else None
     index = load_index(data)
     model = pinned(model)
-    digest = run_digest(model, settings, seed, index)
-    job = TrainingJob(run, data, digest, model, settings, seed)
+    digest = run_digest(model, settings, seed, index, load_index(validation) if validation is not None else None)
+    job = TrainingJob(run, data, validation, digest, model, settings, seed)
     manifest = checkpoint.read_manifest(run, digest)
     where = storage.join(run, "model")
     if manifest.finished and storage.exists(storage.join(where, "model.toml")):
-        return TrainResult(where, model_digest(where), job.rounds, already_finished=True)
+        return TrainResult(where, model_digest(where), settings.rounds, already_finished=True)
     group = plan_workers(workers, gpus_per_worker)
     check_job(job, index, group.workers)
     tell = progress or (lambda record: None)
@@ -81,18 +85,28 @@ def train(
             )
         failure = _run_group(job, group, tell)
         if failure is None:
-            return TrainResult(where, model_digest(where), job.rounds, already_finished=False)
+            return TrainResult(where, model_digest(where), settings.rounds, already_finished=False)
     raise FarmError(f"{run}: training workers died {restarts + 1} times, last: {failure}") from failure
 
 
-def run_digest(model: ModelSettings, settings: TrainerSettings, seed: int, index: ShardIndex) -> str:
+def run_digest(
+    model: ModelSettings, settings: TrainerSettings, seed: int, data: ShardIndex, validation: ShardIndex | None = None
+) -> str:
     """What must be equal for a checkpoint to be this run's: model, trainer, seed, and the content of the data."""
-    content = [model.model_dump(mode="json"), settings.model_dump(mode="json"), seed, index_digest(index)]
+    sets = [index_digest(index) for index in (data, validation) if index is not None]
+    content = [model.model_dump(mode="json"), settings.model_dump(mode="json"), seed, *sets]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def check_job(job: TrainingJob, index: ShardIndex, workers: int) -> None:
     """Raise `InputError` now for what would make every worker fail later."""
+    if job.validation is not None:
+        shape = load_index(job.validation).image_shape
+        if shape != index.image_shape:
+            raise InputError(
+                f"{job.validation}: its samples have the shape {shape}, those of {job.data} {index.image_shape}; "
+                "give a validation set of the same kind"
+            )
     build_model(job.model, index.image_shape, index.classes)
     LaneReader(
         job.data, seed=job.seed, batch_size=job.settings.batch_size, lanes=job.settings.lanes, world=workers

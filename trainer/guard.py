@@ -19,7 +19,7 @@ def check(values: dict[str, float], *, round_number: int, energy_limit: float) -
     for name, value in values.items():
         if not math.isfinite(value):
             raise TrainingDivergedError(_message(name, value, round_number, "is not finite"))
-    for name in ("energy_real", "energy_fake"):
+    for name in values.keys() & {"energy_real", "energy_fake"}:
         level = values[name] + values["log_partition"]
         if abs(level) > energy_limit:
             what = f"is beyond trainer.energy_limit = {energy_limit:g}"

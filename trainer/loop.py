@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gebm.cluster import storage
 from gebm.cluster.lanes import LaneReader
@@ -16,20 +15,15 @@ from gebm.trainer import checkpoint
 from gebm.trainer.batch_norm import use_global_batch
 from gebm.trainer.card import model_card
 from gebm.trainer.guard import check
+from gebm.trainer.log_partition import monte_carlo_log_partition, prior_draws, prior_labels
 from gebm.trainer.metrics import MetricsWriter, Window
-from gebm.trainer.model import GEBM, ModelSettings, from_uint8, save_model
-from gebm.trainer.phases import (
-    GlobalNoise,
-    RealBatch,
-    energy_round,
-    enter_energy_phase,
-    joint_round,
-    monte_carlo_log_partition,
-    prior_draws,
-)
+from gebm.trainer.model import GEBM, ModelSettings, save_model
+from gebm.trainer.noise import GlobalNoise
+from gebm.trainer.phases import enter_phase, phase_ends, phase_of_round
+from gebm.trainer.real_data import real_data
+from gebm.trainer.rounds import ROUNDS
 from gebm.trainer.settings import TrainerSettings
 from gebm.trainer.state import TrainingState, initial_state
-from gebm.trainer.steps import EnergyStep
 from gebm.trainer.workers import Workers
 
 Post = Callable[[dict[str, Any]], None]
@@ -41,14 +35,11 @@ class TrainingJob:
 
     run: str  # absolute URL
     data: str  # absolute URL of an indexed shard set
+    validation: str | None  # absolute URL of another one, of the same shape
     run_digest: str
     model: ModelSettings
     settings: TrainerSettings
     seed: int
-
-    @property
-    def rounds(self) -> int:
-        return self.settings.joint.steps + self.settings.energy.steps
 
 
 def train_worker(job: TrainingJob, workers: Workers, post: Post) -> None:
@@ -72,8 +63,6 @@ def train_worker(job: TrainingJob, workers: Workers, post: Post) -> None:
         state = initial_state(job.model, settings, index.image_shape, job.seed, workers.device, index.classes)
         use_global_batch(state.model.base)
         checkpoint.load_newest(job.run, manifest, state)
-        if state.phase == "energy":
-            state.model.base.requires_grad_(False)
         written = _run_rounds(job, state, workers, reader, post, manifest if workers.rank == 0 else None)
         if written is not None:
             export(job, state)
@@ -92,58 +81,45 @@ def _run_rounds(
 ) -> checkpoint.CheckpointManifest | None:
     """All rounds that are left. `manifest` is given to the worker that writes, and comes back as it is then."""
     settings = job.settings
-    dtype = next(state.model.parameters()).dtype
-    noise = GlobalNoise(job.seed, settings.batch_size, torch.from_numpy(reader.rows), workers.device, dtype)
-
-    def real_batch(step: int) -> Tensor:
-        pixels = torch.from_numpy(reader.batch(step).images).to(workers.device, non_blocking=True)
-        return from_uint8(pixels, dtype).contiguous(memory_format=torch.channels_last)
-
+    noise = GlobalNoise(job.seed, settings.batch_size, torch.from_numpy(reader.rows), workers.device, state.dtype)
+    data = real_data(reader, device=workers.device, dtype=state.dtype, conditional=state.model.classes is not None)
     writer = MetricsWriter(job.run, state.round) if manifest is not None else None
-    window = Window(state.energy_steps)
-    while state.round < job.rounds:
-        if state.phase == "joint" and state.round >= settings.joint.steps:
-            enter_energy_phase(state, settings, job.seed)
-        phase = state.phase
-        values = _round(job, state, workers, noise, real_batch)
+    window = Window(state.batches)
+    ends = phase_ends(settings)
+    while state.round < settings.rounds:
+        if state.phase != (phase := phase_of_round(state.round, settings)):
+            enter_phase(state, phase, settings, job.seed)
+        values = ROUNDS[phase](state, settings, workers, noise, data)
         check(values, round_number=state.round, energy_limit=settings.energy_limit)
         window.add(values)
         # A phase ends with a line and a checkpoint of its own, whatever its length.
-        last = state.round in (settings.joint.steps, job.rounds)
+        last = state.round in ends
         if state.round % settings.log_every and not last:
             continue
-        record, timings = window.close(state.round, phase, state.energy_steps, settings.batch_size)
+        record, timings = window.close(state.round, phase, state.batches, settings.batch_size)
         if writer is None or manifest is None:
             continue
         writer.write(record, timings)
-        post({**record, **timings, "rounds": job.rounds})
+        post({**record, **timings, "rounds": settings.rounds})
         if state.round % settings.checkpoint_every == 0 or last:
             manifest = checkpoint.save_checkpoint(job.run, manifest, state, settings.keep_checkpoints)
             writer.next_segment(state.round)
     return manifest
 
 
-def _round(
-    job: TrainingJob, state: TrainingState, workers: Workers, noise: GlobalNoise, real_batch: RealBatch
-) -> dict[str, float]:
-    """One round of the current phase, as plain numbers."""
-    if state.phase == "energy":
-        return as_values(energy_round(state, job.settings, workers, noise, real_batch))
-    step, base = joint_round(state, job.settings, workers, noise, real_batch)
-    return {**as_values(step), "base_loss": float(base.loss), "base_gradient_norm": float(base.gradient_norm)}
-
-
-def as_values(step: EnergyStep) -> dict[str, float]:
-    return {name: float(value) for name, value in step._asdict().items()}
-
-
 def export(job: TrainingJob, state: TrainingState) -> None:
     """Write `model/`: the averaged generator, the averaged energy, and the `c` that belongs to the two."""
     settings = job.settings
-    if state.phase == "joint":  # no energy phase was asked for: its beginning is the end
-        enter_energy_phase(state, settings, job.seed)
-    latents = prior_draws(state, job.seed, "log-partition", settings.log_partition_draws)
-    log_partition, error = monte_carlo_log_partition(state, state.energy_average, latents, settings)
+    if state.phase != "energy":  # no energy phase was asked for: its beginning is the end
+        enter_phase(state, "energy", settings, job.seed)
+    count = settings.log_partition_draws
+    log_partition, error = monte_carlo_log_partition(
+        state,
+        state.energy_average,
+        prior_draws(state, job.seed, "log-partition", count),
+        prior_labels(state, job.seed, "log-partition", count),
+        settings,
+    )
     model = GEBM(
         copy.deepcopy(state.base_average),
         copy.deepcopy(state.energy_average),

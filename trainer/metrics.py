@@ -53,23 +53,23 @@ class MetricsWriter:
 class Window:
     """Means of the rounds since the last line, and how long they took."""
 
-    def __init__(self, energy_steps: int):
+    def __init__(self, batches: int):
         self._rows: list[dict[str, float]] = []
-        self._energy_steps = energy_steps
+        self._batches = batches
         self._since = time.perf_counter()
 
     def add(self, values: dict[str, float]) -> None:
         self._rows.append(values)
 
     def close(
-        self, round_number: int, phase: str, energy_steps: int, batch_size: int
+        self, round_number: int, phase: str, batches: int, batch_size: int
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The line of values and the line of timings up to `round_number`; the window starts anew."""
         now = time.perf_counter()
         seconds = now - self._since
-        images = (energy_steps - self._energy_steps) * batch_size
+        images = (batches - self._batches) * batch_size
         means = {name: sum(row[name] for row in self._rows) / len(self._rows) for name in self._rows[0]}
-        self._rows, self._energy_steps, self._since = [], energy_steps, now
+        self._rows, self._batches, self._since = [], batches, now
         values = {"phase": phase, "round": round_number, **means}
         return values, {"round": round_number, "seconds": seconds, "images_per_second": images / seconds}
 

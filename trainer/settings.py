@@ -9,9 +9,18 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from gebm.cluster.settings import StrictModel
 from gebm.trainer.model.settings import ModelSettings
 
-__all__ = ["EnergyPhase", "JointPhase", "ModelSettings", "TrainerSettings"]
+__all__ = ["BasePhase", "EnergyPhase", "JointPhase", "ModelSettings", "Phase", "TrainerSettings"]
 
+Phase = Literal["base", "joint", "energy"]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class BasePhase(StrictModel):
+    """The base alone, by maximum likelihood: for a base that has a density."""
+
+    steps: NonNegativeInt = 0
+    learning_rate: PositiveFloat = 1e-3
+    base_average: Decay = 0.99  # of the base's exponential moving average
 
 
 class JointPhase(StrictModel):
@@ -40,7 +49,7 @@ class EnergyPhase(StrictModel):
 
 
 class TrainerSettings(StrictModel):
-    """A training run: a joint phase, then an energy phase, then the export."""
+    """A training run: base phase, joint phase, energy phase, each of which may have no steps, then the export."""
 
     objective: Literal[
         "kale",
@@ -56,6 +65,8 @@ class TrainerSettings(StrictModel):
     batch_size: PositiveInt = 64  # of all workers together
     lanes: PositiveInt = 64  # streams that the data is cut into, whatever the number of workers
     betas: tuple[Decay, Decay] = (0.5, 0.99)  # of Adam
+    clip_norm: PositiveFloat | None = None  # largest norm of a network's gradient; absent: no limit
+    transform_gradients: bool = False  # g -> 2g/(1+g^2) before Adam, as the public code of the paper
     dtype: Literal["float32", "float64"] = "float32"
     log_partition_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     level_penalty: NonNegativeFloat = 1e-3  # times (mean E(y))^2: keeps the meaningless constant in E from drifting
@@ -65,6 +76,7 @@ class TrainerSettings(StrictModel):
     log_every: PositiveInt = 10  # rounds (base steps; energy steps in the energy phase)
     checkpoint_every: PositiveInt = 100  # rounds
     keep_checkpoints: PositiveInt = 2
+    base: BasePhase = BasePhase()
     joint: JointPhase = JointPhase()
     energy: EnergyPhase = EnergyPhase()
 
@@ -76,3 +88,8 @@ class TrainerSettings(StrictModel):
                 "a checkpoint must not fall inside a line of metrics"
             )
         return self
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of all phases together."""
+        return self.base.steps + self.joint.steps + self.energy.steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from gebm.cluster.randomness import derive_seed
 from gebm.trainer.averaging import averaged_copy
 from gebm.trainer.model import GEBM, ImageShape, ModelSettings, build_model
-from gebm.trainer.settings import TrainerSettings
-
-Phase = Literal["joint", "energy"]
+from gebm.trainer.settings import Phase, TrainerSettings
 
 
 @dataclass
@@ -26,9 +24,15 @@ class TrainingState:
     base_optimizer: torch.optim.Optimizer
     energy_optimizer: torch.optim.Optimizer
     log_partition: Tensor  # float64, 0-dim
-    phase: Phase = "joint"
-    round: int = 0  # rounds done, over both phases: the next one's number
-    energy_steps: int = 0  # energy steps done, over both phases: the position in the data
+    phase: Phase
+    round: int = 0  # rounds done, over all phases: the next one's number
+    energy_steps: int = 0  # energy steps done, over all phases
+    batches: int = 0  # global batches of real data used: the position in the data
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of networks and images."""
+        return next(self.model.parameters()).dtype
 
     def networks(self) -> dict[str, nn.Module]:
         return {
@@ -50,6 +54,7 @@ class TrainingState:
             "phase": self.phase,
             "round": self.round,
             "energy_steps": self.energy_steps,
+            "batches": self.batches,
         }
 
     def load_dict(self, content: dict[str, Any]) -> None:
@@ -60,7 +65,9 @@ class TrainingState:
             optimizer.load_state_dict(content["optimizers"][name])
         self.log_partition = content["log_partition"].to(self.log_partition.device)
         self.phase = content["phase"]
-        self.round, self.energy_steps = content["round"], content["energy_steps"]
+        self.round, self.energy_steps, self.batches = (content[key] for key in ("round", "energy_steps", "batches"))
+        # In the energy phase the base is frozen.
+        self.model.base.requires_grad_(self.phase != "energy")
 
 
 def adam(network: nn.Module, learning_rate: float, settings: TrainerSettings) -> torch.optim.Adam:
@@ -80,11 +87,14 @@ def initial_state(
     dtype = torch.float64 if settings.dtype == "float64" else torch.float32
     model.to(device=device, dtype=dtype)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    phase: Phase = "base" if settings.base.steps else "joint"
+    base_rate = settings.base.learning_rate if phase == "base" else settings.joint.base_learning_rate
     return TrainingState(
         model=model,
         base_average=averaged_copy(model.base),
         energy_average=averaged_copy(model.energy_network),
-        base_optimizer=adam(model.base, settings.joint.base_learning_rate, settings),
+        base_optimizer=adam(model.base, base_rate, settings),
         energy_optimizer=adam(model.energy_network, settings.joint.energy_learning_rate, settings),
         log_partition=torch.zeros((), dtype=torch.float64, device=device),
+        phase=phase,
     )

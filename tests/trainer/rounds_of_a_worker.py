@@ -12,7 +12,10 @@ from accelerate import Accelerator
 
 from gebm.trainer.batch_norm import use_global_batch
 from gebm.trainer.model import ModelSettings
-from gebm.trainer.phases import GlobalNoise, energy_round, enter_energy_phase, joint_round
+from gebm.trainer.noise import GlobalNoise
+from gebm.trainer.phases import enter_phase
+from gebm.trainer.real_data import RealBatch
+from gebm.trainer.rounds import energy_round, joint_round
 from gebm.trainer.settings import EnergyPhase, JointPhase, TrainerSettings
 from gebm.trainer.state import initial_state
 from gebm.trainer.workers import Workers
@@ -45,21 +48,22 @@ def main(world: int, port: str, dtype: str, rounds: int, rank: int) -> None:
     real_dtype = next(state.model.parameters()).dtype
     noise = GlobalNoise(0, BATCH, rows, workers.device, real_dtype)
 
-    def real_batch(step: int) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(step)
+    def real_data(batch: int) -> RealBatch:
+        generator = torch.Generator().manual_seed(batch)
         # White blocks on black: of plain noise the energy's first gradients are so near zero that Adam's first step,
         # which is their sign, would be decided by rounding. The learning rates are the reference's.
         blocks = torch.rand(BATCH, 1, 4, 4, generator=generator) < 0.2
-        return (blocks.repeat_interleave(8, 2).repeat_interleave(8, 3)[rows] * 2.0 - 1.0).to(real_dtype)
+        images = blocks.repeat_interleave(8, 2).repeat_interleave(8, 3)[rows] * 2.0 - 1.0
+        return RealBatch(images.to(real_dtype), labels=None)
 
     printed = {}
     for _ in range(rounds):
-        step, base = joint_round(state, settings, workers, noise, real_batch)
-    printed["joint"] = [float(value) for value in (*step, *base)]
-    enter_energy_phase(state, settings, 0)
+        values = joint_round(state, settings, workers, noise, real_data)
+    printed["joint"] = list(values.values())
+    enter_phase(state, "energy", settings, 0)
     for _ in range(rounds):
-        step = energy_round(state, settings, workers, noise, real_batch)
-    printed["energy"] = [float(value) for value in step]
+        values = energy_round(state, settings, workers, noise, real_data)
+    printed["energy"] = list(values.values())
     printed["weights"] = [
         float(tensor.double().mean())
         for network in state.networks().values()

@@ -15,7 +15,7 @@ from gebm.trainer.batch_norm import recompute_statistics
 from gebm.trainer.model import ModelSettings, build_model
 from gebm.trainer.objectives.kale import log_mean_exp
 from gebm.trainer.objectives.table import OBJECTIVES
-from gebm.trainer.phases import energy_steps_of_round
+from gebm.trainer.rounds import energy_steps_of_round
 from gebm.trainer.settings import JointPhase
 from gebm.trainer.steps import base_step, energy_step
 from gebm.trainer.workers import Workers

@@ -1,0 +1,152 @@
+"""One round of each phase of training.
+
+Base: one step of maximum likelihood. Joint: a few energy steps, then one base step. Energy: one energy step on the
+frozen averaged generator.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from gebm.trainer.averaging import move_average
+from gebm.trainer.likelihood import likelihood_step
+from gebm.trainer.log_partition import apply_network
+from gebm.trainer.noise import GlobalNoise
+from gebm.trainer.objectives.table import OBJECTIVES
+from gebm.trainer.real_data import RealData
+from gebm.trainer.settings import JointPhase, TrainerSettings
+from gebm.trainer.state import TrainingState
+from gebm.trainer.steps import EnergyStep, base_step, energy_step
+from gebm.trainer.workers import Workers
+
+Values = dict[str, float]
+
+
+def energy_steps_of_round(step: int, joint: JointPhase) -> int:
+    """Energy steps before base step `step` of the phase: more at the start and at every multiple of `warmup_every`."""
+    again = joint.warmup_every and step % joint.warmup_every == 0
+    if step < joint.warmup_steps or again:
+        return joint.warmup_energy_steps
+    return joint.energy_steps
+
+
+def base_round(
+    state: TrainingState, settings: TrainerSettings, workers: Workers, noise: GlobalNoise, real_data: RealData
+) -> Values:
+    """One step of maximum likelihood, and one move of the base's average."""
+    set_learning_rate(state.base_optimizer, settings.base.learning_rate)
+    result = likelihood_step(
+        state.model.base.train(),
+        state.base_optimizer,
+        workers,
+        real_data(state.batches),
+        clip_norm=settings.clip_norm,
+        transform_gradients=settings.transform_gradients,
+    )
+    move_average(state.base_average, state.model.base, settings.base.base_average)
+    state.batches += 1
+    state.round += 1
+    return {
+        "negative_log_likelihood": float(result.negative_log_likelihood),
+        "base_gradient_norm": float(result.gradient_norm),
+    }
+
+
+def joint_round(
+    state: TrainingState, settings: TrainerSettings, workers: Workers, noise: GlobalNoise, real_data: RealData
+) -> Values:
+    """Energy steps, one base step, one move of the generator's average.
+
+    Returns what the last energy step saw, and the base's loss.
+    """
+    joint = settings.joint
+    step = state.round - settings.base.steps
+    decay = joint.decay_factor ** (step // joint.decay_every)
+    set_learning_rate(state.energy_optimizer, joint.energy_learning_rate * decay)
+    set_learning_rate(state.base_optimizer, joint.base_learning_rate * decay)
+    for _ in range(energy_steps_of_round(step, joint)):
+        result = _energy_step(state, settings, workers, noise, real_data, joint.gradient_penalty)
+    objective = OBJECTIVES[settings.objective]
+    # Of the energy step to come: images that this energy has not just been fitted to.
+    real = real_data(state.batches) if objective.needs_real_for_base else None
+    seen = base_step(
+        state.model.base.train(),
+        state.model.energy_network.eval(),
+        state.base_optimizer,
+        objective,
+        workers,
+        noise.normal("base-latent", step, state.model.latent_dimension),
+        labels=noise.labels("base-labels", step, state.model.classes),
+        real=real.images if real else None,
+        real_labels=real.labels if real else None,
+        clip_norm=settings.clip_norm,
+        transform_gradients=settings.transform_gradients,
+    )
+    move_average(state.base_average, state.model.base, joint.base_average)
+    state.round += 1
+    return {**_as_values(result), "base_loss": float(seen.loss), "base_gradient_norm": float(seen.gradient_norm)}
+
+
+def energy_round(
+    state: TrainingState, settings: TrainerSettings, workers: Workers, noise: GlobalNoise, real_data: RealData
+) -> Values:
+    """One energy step at a rate that falls linearly to 0, and one move of the energy's average."""
+    phase = settings.energy
+    done = state.round - settings.base.steps - settings.joint.steps
+    set_learning_rate(state.energy_optimizer, phase.learning_rate * (1.0 - done / phase.steps))
+    result = _energy_step(state, settings, workers, noise, real_data, phase.gradient_penalty)
+    move_average(state.energy_average, state.model.energy_network, phase.energy_average)
+    state.round += 1
+    return _as_values(result)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _energy_step(
+    state: TrainingState,
+    settings: TrainerSettings,
+    workers: Workers,
+    noise: GlobalNoise,
+    real_data: RealData,
+    gradient_penalty: float,
+) -> EnergyStep:
+    step = state.energy_steps
+    state.model.base.eval()
+    latent = noise.normal("energy-latent", step, state.model.latent_dimension)
+    labels = noise.labels("energy-labels", step, state.model.classes)
+    with torch.no_grad():
+        fake = apply_network(state.model.base, latent, labels)
+    real = real_data(state.batches)
+    # c starts where the untrained energy puts it, not at an arbitrary 0.
+    untrained = step == 0 and state.phase == "joint"
+    result = energy_step(
+        state.model.energy_network.train(),
+        state.energy_optimizer,
+        OBJECTIVES[settings.objective],
+        workers,
+        real=real.images,
+        fake=fake,
+        mixing=noise.uniform("penalty", step),
+        log_partition=None if untrained else state.log_partition,
+        gradient_penalty=gradient_penalty,
+        log_partition_rate=settings.log_partition_rate,
+        level_penalty=settings.level_penalty,
+        real_labels=real.labels,
+        fake_labels=labels,
+        clip_norm=settings.clip_norm,
+        transform_gradients=settings.transform_gradients,
+    )
+    state.log_partition = result.log_partition
+    state.energy_steps += 1
+    state.batches += 1
+    return result
+
+
+def _as_values(step: EnergyStep) -> Values:
+    return {name: float(value) for name, value in step._asdict().items()}
+
+
+ROUNDS = {"base": base_round, "joint": joint_round, "energy": energy_round}
