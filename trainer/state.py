@@ -71,7 +71,9 @@ class TrainingState:
 
 
 def adam(network: nn.Module, learning_rate: float, settings: TrainerSettings) -> torch.optim.Adam:
-    return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=settings.betas, fused=True)
+    # As a group: a foreign base may have no weights, and Adam refuses a bare empty list.
+    weights = {"params": list(network.parameters())}
+    return torch.optim.Adam([weights], lr=learning_rate, betas=settings.betas, fused=True)
 
 
 def initial_state(
