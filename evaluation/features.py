@@ -94,15 +94,16 @@ def extract_feature_sets(
         progress: called with the farm's progress; not at all if everything was in the cache.
 
     Raises:
-        InputError: no index, unreadable shards, an extractor without weights, NaN or infinity among the
-            features.
+        InputError: no index, unreadable shards, an extractor without weights or for samples of another kind,
+            NaN or infinity among the features.
         FarmError: work items that kept failing.
     """
     from gebm.evaluation.extractors.extractor import make_extractor
 
     urls = [storage.absolute(url) for url in urls]
     indexes = [load_index(url) for url in urls]
-    description = make_extractor(settings).description
+    _check_shapes(urls, indexes, settings)
+    description = make_extractor(settings, image_shape=indexes[0].image_shape).description
     folder = None
     if cache is not None:
         key = {"extractor": description, "batch": batch, "threads": THREADS, "gpu": gpus_per_actor > 0}
@@ -138,8 +139,7 @@ def extract_feature_sets(
 
 def split_into_ranges(source: int, index: ShardIndex, limit: int | None) -> list[Range]:
     """The first `limit` images of the set as ranges of at most 250 images, each within one shard."""
-    image_bytes = int(np.prod(index.image_shape))
-    size = max(1, min(IMAGES_PER_ITEM, ITEM_BYTES // image_bytes))
+    size = max(1, min(IMAGES_PER_ITEM, ITEM_BYTES // index.sample_bytes))
     left = index.total if limit is None else min(limit, index.total)
     ranges = []
     for number, shard in enumerate(index.shards):
@@ -147,6 +147,21 @@ def split_into_ranges(source: int, index: ShardIndex, limit: int | None) -> list
         left -= count
         ranges += [Range(source, number, start, min(start + size, count)) for start in range(0, count, size)]
     return ranges
+
+
+def _check_shapes(urls: list[str], indexes: list[ShardIndex], settings: ExtractorSettings) -> None:
+    """Raise `InputError` for sets whose features would not be of one kind."""
+    from gebm.evaluation.extractors import raw
+
+    first = indexes[0]
+    for url, index in zip(urls[1:], indexes[1:], strict=True):
+        if index.holds_vectors != first.holds_vectors:
+            raise InputError(f"{urls[0]} and {url}: images and vectors cannot be compared")
+        if index.image_shape != first.image_shape and settings.name == raw.NAME:
+            raise InputError(
+                f"{urls[0]} has samples of shape {first.image_shape} and {url} of {index.image_shape}: "
+                "raw values of different shapes cannot be compared"
+            )
 
 
 def _make_worker(
@@ -158,7 +173,7 @@ def _make_worker(
     from gebm.evaluation.extractors.extractor import make_extractor
 
     torch.set_num_threads(THREADS)
-    extractor = make_extractor(settings, device)
+    extractor = make_extractor(settings, device, indexes[0].image_shape)
 
     def work(item: WorkItem, attempt: str) -> dict[str, Any]:
         part = Range(*item.description["range"])

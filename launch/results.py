@@ -43,7 +43,7 @@ def print_evaluation(result: dict[str, Any], console: Console | None = None) -> 
         "model",
         "model / base",
         box=None,
-        title=f"{result.get('n_generated', 0):,} generated against {result.get('n_real', 0):,} real images",
+        title=f"{result.get('n_generated', 0):,} generated against {result.get('n_real', 0):,} real samples",
         title_justify="left",
     )
     for metric in ("fid", "kid"):

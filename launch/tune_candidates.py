@@ -57,7 +57,7 @@ def make_candidate_worker(
         from gebm.evaluation.extractors.extractor import make_extractor
 
         model = prepare(load_model(run, device=device))
-        extractor = make_extractor(extractor_settings, device)
+        extractor = make_extractor(extractor_settings, device, model.image_shape)
 
         def work(item: WorkItem, attempt: str) -> Record:
             begun = time.perf_counter()

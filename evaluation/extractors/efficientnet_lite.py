@@ -24,6 +24,7 @@ from gebm.evaluation.extractors.weights import state_digest
 
 NAME = "efficientnet-lite0"
 LAYERS = ("320", "1280")
+DEFAULT_LAYER = "320"  # a covariance needs more samples than dimensions
 DEFAULT_INPUT_SIZE = 128
 # The Lite networks were trained on (pixel - 127) / 128 after bicubic resizing, for the sake of quantisation,
 # and not with the per-channel statistics of other ImageNet networks.

@@ -1,4 +1,4 @@
-"""Which features images are compared by."""
+"""Which features samples are compared by."""
 
 from pydantic import Field
 
@@ -10,15 +10,17 @@ class ExtractorSettings(StrictModel):
 
     Attributes:
         name: `efficientnet-lite0` (packaged weights, no download) or any name that torch-fidelity registers,
-            such as `inception-v3-compat`, the standard for published FID.
+            such as `inception-v3-compat`, the standard for published FID; or `raw`, the values themselves:
+            for vectors, and for images their pixels.
         layer: one of the extractor's layers. For efficientnet-lite0: `320` (last block, pooled; for small
-            samples, since a covariance needs more samples than dimensions) or `1280` (head).
+            samples, since a covariance needs more samples than dimensions) or `1280` (head). None for the one
+            that its FID is taken on (efficientnet-lite0: `320`); `raw` has none.
         input_size: side in pixels to which images are resized; None for the extractor's own
             (efficientnet-lite0: 128). Extractors of torch-fidelity have a fixed one.
         weights: path of a weights file; None for the packaged or already downloaded weights.
     """
 
     name: str = "efficientnet-lite0"
-    layer: str = "320"
+    layer: str | None = None
     input_size: int | None = Field(default=None, ge=32, le=1024)
     weights: str | None = None

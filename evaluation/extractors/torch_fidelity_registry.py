@@ -50,8 +50,7 @@ class FeatureExtractorEfficientNetLite0(FeatureExtractorBase):
 
     @staticmethod
     def get_default_feature_layer_for_metric(metric: str) -> str:
-        """`320` for all: a covariance needs more samples than dimensions."""
-        return {"fid": "320", "kid": "320", "prc": "320"}[metric]
+        return dict.fromkeys(("fid", "kid", "prc"), efficientnet_lite.DEFAULT_LAYER)[metric]
 
     @staticmethod
     def can_be_compiled() -> bool:

@@ -1,4 +1,4 @@
-"""`gebm compare`: are two sets of images from one distribution?"""
+"""`gebm compare`: are two sets of images, or of vectors, from one distribution?"""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from gebm.launch.cli.options import Actors, Address
 
 
 def command(
-    first: Annotated[str, typer.Argument(metavar="SHARDS", help="Shards of images.")],
-    second: Annotated[str, typer.Argument(metavar="SHARDS", help="Shards of images of the same size.")],
-    extractor: Annotated[str | None, typer.Option(help="Feature extractor by its name.")] = None,
+    first: Annotated[str, typer.Argument(metavar="SHARDS", help="Shards of images or vectors.")],
+    second: Annotated[str, typer.Argument(metavar="SHARDS", help="Shards of the same kind.")],
+    extractor: Annotated[
+        str | None, typer.Option(help="Feature extractor by its name; raw: the values themselves, for vectors.")
+    ] = None,
     layer: Annotated[str | None, typer.Option(help="Its layer.")] = None,
     input_size: Annotated[int | None, typer.Option(help="Images are resized to it, in pixels.")] = None,
     weights: Annotated[str | None, typer.Option(help="Its weights file.")] = None,

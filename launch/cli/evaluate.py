@@ -10,15 +10,18 @@ from gebm.launch.cli.options import Actors, Address
 
 
 def command(
-    samples: Annotated[str, typer.Argument(metavar="SAMPLES", help="Shards of generated images.")],
-    reference: Annotated[str, typer.Option(metavar="SHARDS", help="Shards of real images.")],
+    samples: Annotated[str, typer.Argument(metavar="SAMPLES", help="Shards of generated images or vectors.")],
+    reference: Annotated[str, typer.Option(metavar="SHARDS", help="Shards of real ones.")],
     base: Annotated[
         str | None, typer.Option(metavar="SHARDS", help="Shards of the generator alone: adds ratios to it.")
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="Comma-separated: fid, kid.")] = None,
     tests: Annotated[str | None, typer.Option(help="Comma-separated: mmd, relative; 'none' for none.")] = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="JSON file that gets the whole result.")] = None,
-    extractor: Annotated[str | None, typer.Option(help="Feature extractor, as torch-fidelity names it.")] = None,
+    extractor: Annotated[
+        str | None,
+        typer.Option(help="Feature extractor, as torch-fidelity names it; raw: the values themselves, for vectors."),
+    ] = None,
     layer: Annotated[str | None, typer.Option(help="Its layer.")] = None,
     input_size: Annotated[int | None, typer.Option(help="Side to which images are resized, in pixels.")] = None,
     weights: Annotated[str | None, typer.Option(help="Its weights file.")] = None,
@@ -34,7 +37,7 @@ def command(
     actors: Actors = None,
     address: Address = None,
 ) -> None:
-    """FID and KID with intervals, and MMD tests, of samples against real images."""
+    """FID and KID with intervals, and MMD tests, of samples against real data."""
     from gebm.cluster import storage
     from gebm.cluster.connect import connection
     from gebm.cluster.index import load_index

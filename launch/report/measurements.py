@@ -39,7 +39,8 @@ def _lead(evaluation: Evaluation) -> str:
         return ""
     size = extractor.get("input_size")
     return (
-        f"On features of {extractor.get('name')}, layer {extractor.get('layer')}"
+        f"On features of {extractor.get('name')}"
+        + (f", layer {extractor['layer']}" if extractor.get("layer") else "")
         + (f", images brought to {size}×{size} pixels" if size else "")
         + ". Distances are comparable only with the same extractor and the same number of images."
     )
