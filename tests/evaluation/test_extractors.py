@@ -89,7 +89,7 @@ def test_torch_fidelity_knows_the_extractor_and_computes_the_same_features() -> 
     [
         ({"name": "resnet"}, "no feature extractor 'resnet'.*efficientnet-lite0.*inception-v3-compat"),
         ({"layer": "2048"}, "has no '2048'; it has 320, 1280"),
-        ({"name": "inception-v3-compat"}, "has no '320'; it has .*2048"),
+        ({"name": "inception-v3-compat", "layer": "320"}, "has no '320'; it has .*2048"),
         ({"name": "vgg16", "layer": "fc2_relu", "input_size": 64}, "fixed input size"),
         ({"weights": "/no/such/file.pth"}, "no file /no/such/file.pth"),
         ({"weights": __file__}, "test_extractors.py cannot be loaded into efficientnet-lite0"),
