@@ -14,16 +14,19 @@ import torch
 from torch import Tensor
 
 from gebm.cluster import storage
+from gebm.cluster.errors import InputError
 from gebm.cluster.farm import WorkItem
+from gebm.cluster.index import load_index
 from gebm.cluster.randomness import derive_seed
 from gebm.cluster.reader import iterate_batches
 from gebm.evaluation.extractors.settings import ExtractorSettings
 from gebm.sampler.chain import run_chain
+from gebm.sampler.labels import chain_batches, draw_labels
 from gebm.sampler.potential import latent_energy
 from gebm.sampler.samplers import build_sampler
 from gebm.sampler.settings import SamplerSettings
 from gebm.sampler.work import prepare
-from gebm.trainer.model import GEBM, from_uint8, load_model, to_uint8
+from gebm.trainer.model import GEBM, from_stored, load_model, to_stored
 
 Record = dict[str, Any]
 IMAGES_AT_ONCE = 50
@@ -32,8 +35,8 @@ IMAGES_AT_ONCE = 50
 class Snapshot(NamedTuple):
     """One batch of chains at one length.
 
-    images: uint8 `(chains, channels, height, width)`. energies: `(chains,)`. acceptance: mean so far.
-    nonfinite: proposals so far.
+    images: as they would be stored, uint8 `(chains, channels, height, width)` or float32 `(chains, d)`.
+    energies: `(chains,)`. acceptance: mean so far. nonfinite: proposals so far.
     """
 
     images: Tensor
@@ -91,37 +94,43 @@ def make_candidate_worker(
 def run_batches(model: GEBM, settings: SamplerSettings, item: WorkItem, pilot_seed: int) -> Iterator[list[Snapshot]]:
     """For each batch of chains its snapshots at the item's lengths."""
     device = next(model.parameters()).device
-    energy = latent_energy(model)
-    prior = model.sample_prior(
-        item.description["count"], torch.Generator().manual_seed(derive_seed(item.seed, "tune", "prior"))
-    )
+    count = item.description["count"]
+    prior = model.sample_prior(count, torch.Generator().manual_seed(derive_seed(item.seed, "tune", "prior")))
+    label_stream = torch.Generator().manual_seed(derive_seed(item.seed, "tune", "label"))
+    all_labels = draw_labels(model, settings, count, label_stream)
     generator = torch.Generator(device).manual_seed(derive_seed(item.seed, "tune", "chain"))
-    for batch in prior.to(device).split(settings.chains):
+    for latents, labels in chain_batches(prior, all_labels, settings.chains, device):
+        energy = latent_energy(model, labels)
         if settings.name == "base":
-            yield [snapshot(model, energy, batch, 1.0, 0)]
+            yield [snapshot(model, energy, latents, labels, 1.0, 0)]
             continue
-        algorithm = build_sampler(model, settings, pilot_seed)
-        state = algorithm.init(batch, generator)
+        algorithm = build_sampler(model, settings, pilot_seed, labels)
+        state = algorithm.init(latents, generator)
         done, accepted, nonfinite, snapshots = 0, 0.0, 0, []
         for length in item.description["lengths"]:
             # Only the last record is looked at: none in between.
             part = run_chain(algorithm, state, length - done, generator, energy, record_every=length)
             state, accepted = part.state, accepted + part.acceptance * (length - done)
             nonfinite, done = nonfinite + part.nonfinite, length
-            snapshots.append(snapshot(model, energy, part.position, accepted / done, nonfinite))
+            snapshots.append(snapshot(model, energy, part.position, labels, accepted / done, nonfinite))
         yield snapshots
 
 
 @torch.no_grad()
 def snapshot(
-    model: GEBM, energy: Callable[[Tensor], Tensor], latents: Tensor, acceptance: float, nonfinite: int
+    model: GEBM,
+    energy: Callable[[Tensor], Tensor],
+    latents: Tensor,
+    labels: Tensor | None,
+    acceptance: float,
+    nonfinite: int,
 ) -> Snapshot:
     """The images at `latents` `(chains, p)`, as they would be stored, and their energies."""
-    return Snapshot(to_uint8(model.generate(latents)).cpu(), energy(latents).cpu(), acceptance, nonfinite)
+    return Snapshot(to_stored(model.generate(latents, labels)).cpu(), energy(latents).cpu(), acceptance, nonfinite)
 
 
 def images_of(length: list[Snapshot]) -> Tensor:
-    """The images of all batches, contiguous: `(count, channels, height, width)`."""
+    """The images of all batches, contiguous: `(count, channels, height, width)`, or vectors `(count, d)`."""
     return torch.cat([snapshot.images for snapshot in length]).contiguous()
 
 
@@ -137,12 +146,19 @@ def finite(value: float) -> float | None:
 
 @torch.no_grad()
 def mean_energy(model: GEBM, url: str, limit: int | None) -> float:
-    """Mean of `E(x)` over the first `limit` images of the shard set at `url`."""
+    """Mean of `E(x)`, or `E(x, y)`, over the first `limit` samples of the shard set at `url`. Raises `InputError`."""
+    index = load_index(url)
+    if model.classes is not None and (index.classes is None or index.classes > model.classes):
+        raise InputError(
+            f"{url} has {index.classes or 'no'} classes, the conditional model {model.classes}: "
+            "give validation data with the labels of the training data"
+        )
     device = next(model.parameters()).device
     sums, count = [], 0
     for batch in iterate_batches(url, IMAGES_AT_ONCE, stop=limit):
-        images = from_uint8(torch.from_numpy(batch.images).to(device))
-        sums.append(float(model.energy(images).double().sum()))
+        images = from_stored(torch.from_numpy(batch.images).to(device))
+        known = None if model.classes is None or batch.labels is None else torch.from_numpy(batch.labels).to(device)
+        sums.append(float(model.energy(images, known).double().sum()))
         count += len(images)
     return math.fsum(sums) / count
 

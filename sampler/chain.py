@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gebm.cluster.randomness import derive_seed
 from gebm.sampler.algorithm import Algorithm
+from gebm.sampler.labels import chain_batches, check_labels, draw_labels
 from gebm.sampler.potential import check_frozen, latent_energy
 from gebm.sampler.samplers import build_sampler
 from gebm.sampler.settings import SamplerSettings
@@ -71,10 +72,15 @@ def run_chain(
 
 
 class Samples(NamedTuple):
-    """images `(n, channels, height, width)` in [-1, 1]; latents `(n, p)`; and the chains that made them."""
+    """What chains made, and how they came there.
+
+    images: `(n, channels, height, width)` in [-1, 1], or vectors `(n, d)`. latents: `(n, p)`. labels: `(n,)` of a
+    conditional model, else None.
+    """
 
     images: Tensor
     latents: Tensor
+    labels: Tensor | None
     recorded_steps: tuple[int, ...]
     energies: Tensor
     acceptance: float
@@ -82,34 +88,50 @@ class Samples(NamedTuple):
 
 
 def sample_from(
-    model: GEBM, settings: SamplerSettings, prior: Tensor, generator: torch.Generator, pilot_seed: int = 0
+    model: GEBM,
+    settings: SamplerSettings,
+    prior: Tensor,
+    generator: torch.Generator,
+    pilot_seed: int = 0,
+    labels: Tensor | None = None,
 ) -> Samples:
     """Run one chain from each row of `prior` `(chains, p)`, all as one batch, and push it through the base.
+
+    labels: `(chains,)` of a conditional model, one a chain.
 
     With `settings.name = "base"` the prior draws themselves are pushed through.
     Raises `ValueError` when the model is not frozen.
     """
-    energy = latent_energy(model)
+    energy = latent_energy(model, labels)
     if settings.name == "base":
         with torch.no_grad():
-            images = model.generate(prior)
-            return Samples(images, prior, (0,), model.energy(images)[None].cpu(), 1.0, 0)
-    algorithm = build_sampler(model, settings, pilot_seed)
+            images = model.generate(prior, labels)
+            return Samples(images, prior, labels, (0,), model.energy(images, labels)[None].cpu(), 1.0, 0)
+    algorithm = build_sampler(model, settings, pilot_seed, labels)
     state = algorithm.init(prior, generator)
     result = run_chain(algorithm, state, settings.steps, generator, energy, settings.record_every)
     with torch.no_grad():
-        images = model.generate(result.position)
-    return Samples(images, result.position, result.recorded_steps, result.energies, result.acceptance, result.nonfinite)
+        images = model.generate(result.position, labels)
+    chains = result.recorded_steps, result.energies, result.acceptance, result.nonfinite
+    return Samples(images, result.position, labels, *chains)
 
 
 def draw(
-    model: GEBM, count: int, settings: SamplerSettings | None = None, *, seed: int = 0, **overrides: Any
+    model: GEBM,
+    count: int,
+    settings: SamplerSettings | None = None,
+    *,
+    labels: Tensor | None = None,
+    seed: int = 0,
+    **overrides: Any,
 ) -> Tensor:
-    """`count` images `(count, channels, height, width)` in [-1, 1] from `model`, on the device that holds it.
+    """`count` images `(count, channels, height, width)` in [-1, 1], or vectors `(count, d)`, on the model's device.
 
-    overrides: fields of `SamplerSettings`, such as `name="kla"`, `steps=200`, put over `settings`. The chains
-    run in batches of `settings.chains`; a function of the model, the settings and `seed`.
-    Raises `ValueError` for a wrong setting (pydantic's, naming it) and when the model is not frozen.
+    labels: `(count,)` int64, the classes of a conditional model's samples; without, they are all `settings.label`
+    or drawn uniformly. overrides: fields of `SamplerSettings`, such as `name="kla"`, `steps=200`, put over
+    `settings`. The chains run in batches of `settings.chains`; a function of the model, the settings and `seed`.
+    Raises `ValueError` for a wrong setting (pydantic's, naming it), for labels that the model cannot have, and when
+    the model is not frozen.
     """
     check_frozen(model)
     chosen = SamplerSettings.model_validate({**(settings or SamplerSettings()).model_dump(), **overrides})
@@ -117,8 +139,15 @@ def draw(
     # The prior comes from the CPU whatever the device, so that the same seed starts from the same latents.
     prior = model.sample_prior(count, torch.Generator().manual_seed(derive_seed(seed, "draw", "prior")))
     generator = torch.Generator(device).manual_seed(derive_seed(seed, "draw", "chain"))
+    if labels is None:
+        labels = draw_labels(model, chosen, count, torch.Generator().manual_seed(derive_seed(seed, "draw", "label")))
+    elif chosen.label is not None:
+        raise ValueError(f"labels are given, and label is {chosen.label}: give one of the two")
+    else:
+        check_labels(labels, count, model.classes)
+    pilot_seed = derive_seed(seed, "draw", "pilot")
     batches = [
-        sample_from(model, chosen, batch.to(device), generator, derive_seed(seed, "draw", "pilot")).images
-        for batch in prior.split(chosen.chains)
+        sample_from(model, chosen, latents, generator, pilot_seed, own).images
+        for latents, own in chain_batches(prior, labels, chosen.chains, device)
     ]
     return torch.cat(batches) if batches else torch.empty((0, *model.image_shape), device=device)

@@ -1,4 +1,8 @@
-"""The target in latent space: `nu(z) ∝ eta(z) exp(-beta E(B(z)))`."""
+"""The target in latent space: `nu(z) ∝ eta(z) exp(-beta E(B(z)))`.
+
+For a conditional model everything is closed over the labels `y` `(chains,)`: chain i has the target
+`nu(z) ∝ eta(z) exp(-beta E(B(z, y_i), y_i))`, and its label stays what it is.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +29,19 @@ def check_frozen(model: GEBM) -> None:
         raise ValueError(f"weight {trainable[0]} asks for a gradient: call freeze(model) before sampling")
 
 
-def latent_energy(model: GEBM) -> Potential:
+def latent_energy(model: GEBM, labels: Tensor | None = None) -> Potential:
     """`z -> E(B(z))`, `(chains, p) -> (chains,)`. Raises `ValueError` when the model is not frozen."""
     check_frozen(model)
 
     def energy(latent: Tensor) -> Tensor:
-        return model.energy(model.generate(latent))
+        return model.energy(model.generate(latent, labels), labels)
 
     return energy
 
 
-def latent_tilt(model: GEBM, inverse_temperature: float = 1.0) -> Potential:
+def latent_tilt(model: GEBM, inverse_temperature: float = 1.0, labels: Tensor | None = None) -> Potential:
     """`z -> beta E(B(z))`: minus the log-density of the target relative to the prior, up to a constant."""
-    energy = latent_energy(model)
+    energy = latent_energy(model, labels)
 
     def tilt(latent: Tensor) -> Tensor:
         return inverse_temperature * energy(latent)
@@ -45,13 +49,13 @@ def latent_tilt(model: GEBM, inverse_temperature: float = 1.0) -> Potential:
     return tilt
 
 
-def latent_potential(model: GEBM, inverse_temperature: float = 1.0) -> Potential:
+def latent_potential(model: GEBM, inverse_temperature: float = 1.0, labels: Tensor | None = None) -> Potential:
     """`U(z) = -log eta(z) + beta E(B(z))`, `(chains, p) -> (chains,)`.
 
     `inverse_temperature = 1` is the model; above 1 the energy is sharpened while the prior is left as it is.
     Raises `ValueError` when the model is not frozen.
     """
-    energy = latent_energy(model)
+    energy = latent_energy(model, labels)
 
     def potential(latent: Tensor) -> Tensor:
         return inverse_temperature * energy(latent) - model.log_prior(latent)

@@ -15,11 +15,12 @@ SAMPLER_NAMES: tuple[str, ...] = get_args(SamplerName)
 class SamplerSettings(StrictModel):
     """The transition kernel and how its chains are laid out.
 
-    name: the kernel; `base` draws from the generator alone and ignores everything up to `record_every`.
+    name: the kernel; `base` draws from the generator alone and ignores everything from here to `leapfrog_steps`.
     inverse_temperature: `beta` in `nu(z) ∝ eta(z) exp(-beta E(B(z)))`; `dot` has none.
     step_size: `h` of ULA, MALA and random walk, `eps` of HMC, `d` of KLA, the descent's step in DOT.
     steps: transitions from the prior to the sample.
     friction: of `kla`. leapfrog_steps: of `hmc`.
+    label: the class of every sample of a conditional model; without, labels are drawn uniformly over the classes.
     record_every: the energy of every chain is recorded each time that many transitions are done.
     chains: how many run as one batch: 50 to 100 suit a CPU core, a GPU wants hundreds. shard_size: images
     in a shard, the unit of work and of loss.
@@ -33,6 +34,7 @@ class SamplerSettings(StrictModel):
     steps: NonNegativeInt = 100
     friction: PositiveFloat = 1.0
     leapfrog_steps: PositiveInt = 2
+    label: NonNegativeInt | None = None
     record_every: PositiveInt = 10
     chains: PositiveInt = 50
     shard_size: PositiveInt = 250

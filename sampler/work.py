@@ -1,4 +1,4 @@
-"""Sampling on the farm: one work item is one shard of images, made by whichever actor takes it.
+"""Sampling on the farm: one work item is one shard of images or vectors, made by whichever actor takes it.
 
 A shard is a function of the model's weights, the settings, the seed, its number and the kind of device: the
 batch of chains and the number of threads are part of the item and set inside the actor, so that neither the
@@ -8,7 +8,7 @@ number of actors nor their deaths change a byte.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,13 @@ from gebm.cluster.farm import FarmProgress, WorkItem, run_farm
 from gebm.cluster.index import make_index, write_index
 from gebm.cluster.randomness import derive_seed
 from gebm.cluster.shards import ShardRecord, encode_png, write_shard
+from gebm.cluster.vectors import encode_vector
 from gebm.sampler.chain import Samples, sample_from
 from gebm.sampler.diagnostics import describe_chains, summarise
+from gebm.sampler.labels import chain_batches, check_label, draw_labels
 from gebm.sampler.settings import SamplerSettings
-from gebm.trainer.model import GEBM, load_model, model_digest, to_uint8
+from gebm.trainer.model import GEBM, load_model, model_digest, to_stored
+from gebm.trainer.model.export import read_description
 
 Record = dict[str, Any]
 
@@ -39,19 +42,20 @@ def sample(
     gpus_per_actor: float = 0,
     progress: Callable[[FarmProgress], None] | None = None,
 ) -> dict[str, Any]:
-    """Write `count` images of the model at `model_url` as a shard set at `output`; Ray must be connected.
+    """Write `count` samples of the model at `model_url` as a shard set at `output`; Ray must be connected.
 
     `output` gets the shards, the farm's `manifest.json` (settings; for every shard digest, timings,
     diagnostics) and last `index.json`. A run that was cut short goes on where it stopped; finished shards are
     checked against their digests and damaged ones made again. The model and its base, sampled with the same
-    seed, count and `shard_size`, start from the same prior draws.
+    seed, count and `shard_size`, start from the same prior draws and have the same labels.
 
     Returns `{"settings": …, "shards": {item id: record}, "diagnostics": …}`, the last for the whole run.
-    Raises `InputError` for a bad model or count, and when `output` belongs to another run.
+    Raises `InputError` for a bad model, count or label, and when `output` belongs to another run.
     """
     if count < 1:
-        raise InputError(f"count is {count}: ask for at least one image")
+        raise InputError(f"count is {count}: ask for at least one sample")
     model_url, output = storage.absolute(model_url), storage.absolute(output)
+    check_label(settings, read_description(model_url).classes)
     device = "cuda" if gpus_per_actor > 0 else "cpu"
     described = {
         "kind": "samples",
@@ -75,7 +79,7 @@ def sample(
 
 
 def shard_items(settings: SamplerSettings, count: int, seed: int) -> list[WorkItem]:
-    """One item a shard: `settings.shard_size` images each, the rest in the last.
+    """One item a shard: `settings.shard_size` samples each, the rest in the last.
 
     Their seeds depend on `seed` and the shard's number only, not on the sampler.
     """
@@ -110,11 +114,14 @@ def make_shard_worker(
             diagnostics = describe_batches(batches)
             drawn = time.perf_counter()
             name = f"{item.id}-{attempt}.tar"
-            images = torch.cat([to_uint8(batch.images) for batch in batches]).cpu().numpy()
-            record = write_shard(storage.join(output, name), png_samples(images, first=item.description["first"]))
+            values = torch.cat([to_stored(batch.images) for batch in batches]).cpu().numpy()
+            labels = [int(label) for batch in batches if batch.labels is not None for label in batch.labels]
+            samples = stored_samples(values, labels or None, first=item.description["first"])
+            record = write_shard(storage.join(output, name), samples)
             return {
                 **record.model_dump(mode="json"),
                 "image_shape": list(model.image_shape),
+                "classes": model.classes,
                 "diagnostics": diagnostics,
                 "chain_seconds": drawn - begun,
                 "seconds": time.perf_counter() - begun,
@@ -136,15 +143,17 @@ def prepare(model: GEBM) -> GEBM:
 def sample_shard(model: GEBM, settings: SamplerSettings, item: WorkItem, pilot_seed: int) -> Iterator[Samples]:
     """The samples of one shard, a batch of at most `chains` at a time.
 
-    The prior draws come from a stream of their own on the CPU: whatever sampler and device, shards of the
-    same seed and size start from the same latents.
+    The prior draws and the labels come from streams of their own on the CPU: whatever sampler and device, shards
+    of the same seed and size start from the same latents and have the same labels.
     """
     device = next(model.parameters()).device
-    prior_stream = torch.Generator().manual_seed(derive_seed(item.seed, "shard", "prior"))
+    count = item.description["count"]
+    prior = model.sample_prior(count, torch.Generator().manual_seed(derive_seed(item.seed, "shard", "prior")))
+    label_stream = torch.Generator().manual_seed(derive_seed(item.seed, "shard", "label"))
+    labels = draw_labels(model, settings, count, label_stream)
     generator = torch.Generator(device).manual_seed(derive_seed(item.seed, "shard", "chain"))
-    prior = model.sample_prior(item.description["count"], prior_stream)
-    for batch in prior.split(item.description["chains"]):
-        yield sample_from(model, settings, batch.to(device), generator, pilot_seed)
+    for latents, own in chain_batches(prior, labels, item.description["chains"], device):
+        yield sample_from(model, settings, latents, generator, pilot_seed, own)
 
 
 def describe_batches(batches: list[Samples]) -> dict[str, Any]:
@@ -159,15 +168,29 @@ def describe_batches(batches: list[Samples]) -> dict[str, Any]:
     )
 
 
-def png_samples(images: np.ndarray, first: int) -> Iterable[dict[str, str | bytes]]:
-    """Shard samples of uint8 images `(n, channels, height, width)`, keyed by their number in the set."""
-    for number, image in enumerate(images, first):
-        pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-        yield {"__key__": f"{number:09d}", "png": encode_png(pixels)}
+def stored_samples(values: np.ndarray, labels: Sequence[int] | None, first: int) -> Iterable[dict[str, str | bytes]]:
+    """Shard samples of uint8 images `(n, channels, height, width)` or float32 vectors `(n, d)`.
+
+    Keyed by their number in the set, from `first`. Raises `InputError` for a vector that is not finite.
+    """
+    for number, value in enumerate(values):
+        sample: dict[str, str | bytes] = {"__key__": f"{first + number:09d}"}
+        if value.ndim == 3:
+            sample["png"] = encode_png(value.transpose(1, 2, 0))
+        elif np.isfinite(value).all():
+            sample["npy"] = encode_vector(value)
+        else:
+            raise InputError(
+                f"sample {first + number} is not finite: its latent went where the base overflows; "
+                "give a smaller sampler.step_size"
+            )
+        if labels is not None:
+            sample["cls"] = str(labels[number]).encode()
+        yield sample
 
 
 def publish_index(output: str, records: list[Record]) -> None:
     """Write `index.json`: from now on the samples are a shard set like any other."""
     fields = ShardRecord.model_fields
     shards = [ShardRecord.model_validate({key: record[key] for key in fields}) for record in records]
-    write_index(output, make_index(shards, tuple(records[0]["image_shape"]), classes=None))
+    write_index(output, make_index(shards, tuple(records[0]["image_shape"]), records[0]["classes"]))

@@ -1,4 +1,4 @@
-"""`gebm sample`: images from a trained model, or from its base alone."""
+"""`gebm sample`: samples of a trained model, or of its base alone."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ def command(
         str | None,
         typer.Option(help="ula, kla, mala, hmc, rwmh, imh, dot; or base: the generator alone. Without: the tuned one."),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Images to draw.")] = 1000,
+    count: Annotated[int, typer.Option(min=1, help="Samples to draw.")] = 1000,
     seed: Seed = None,
     inverse_temperature: Annotated[float | None, typer.Option(rich_help_panel=PANEL)] = None,
     step_size: Annotated[float | None, typer.Option(rich_help_panel=PANEL)] = None,
     steps: Annotated[int | None, typer.Option(rich_help_panel=PANEL)] = None,
     friction: Annotated[float | None, typer.Option(help="Of kla.", rich_help_panel=PANEL)] = None,
     leapfrog_steps: Annotated[int | None, typer.Option(help="Of hmc.", rich_help_panel=PANEL)] = None,
+    label: Annotated[
+        int | None,
+        typer.Option(min=0, help="Class of every sample of a conditional model. Without: any.", rich_help_panel=PANEL),
+    ] = None,
     chains: Annotated[int | None, typer.Option(help="Run as one batch.", rich_help_panel=PANEL)] = None,
-    shard_size: Annotated[int | None, typer.Option(help="Images in a shard.", rich_help_panel=PANEL)] = None,
+    shard_size: Annotated[int | None, typer.Option(help="Samples in a shard.", rich_help_panel=PANEL)] = None,
     actors: Actors = None,
     address: Address = None,
 ) -> None:
-    """Draw images on a farm of actors, as shards.
+    """Draw samples on a farm of actors, as shards.
 
     The same seed gives the same bytes for any number of actors. Interrupted, the same command goes on.
     """
@@ -49,6 +53,7 @@ def command(
         "steps": steps,
         "friction": friction,
         "leapfrog_steps": leapfrog_steps,
+        "label": label,
         "chains": chains,
         "shard_size": shard_size,
     }

@@ -16,7 +16,7 @@ from gebm.cluster.manifest import Manifest, write_manifest
 from gebm.cluster.shards import write_shard
 from gebm.launch.config import Recipe, dump_recipe, load_recipe
 from gebm.sampler.diagnostics import describe_chains
-from gebm.sampler.work import png_samples
+from gebm.sampler.work import stored_samples
 from gebm.trainer.model import build_model, save_model
 
 COUNTS = (160, 80)
@@ -58,7 +58,7 @@ def write_set(url: str, images: np.ndarray, attempt: str = "") -> list[dict[str,
     first = 0
     for number, part in enumerate(np.array_split(images, 2)):
         name = f"shard-{number:06d}{attempt}.tar"
-        records.append(write_shard(f"{url}/{name}", png_samples(part, first)))
+        records.append(write_shard(f"{url}/{name}", stored_samples(part, None, first)))
         first += len(part)
     shape = (images.shape[1], images.shape[2], images.shape[3])
     write_index(url, make_index(records, shape, classes=None))
