@@ -97,9 +97,12 @@ def train_model(
         if "event" in record:
             report(0, 0, record["event"])
             return
-        # The energy is low on data: a gap above 0 says that it tells the base's images from real ones.
-        gap = record["energy_fake"] - record["energy_real"]
-        detail = f"{record['phase']}  {record['images_per_second']:,.0f} images/s  energy gap {gap:.2f}"
+        if "energy_fake" in record:
+            # The energy is low on data: a gap above 0 says that it tells the base's images from real ones.
+            course = f"energy gap {record['energy_fake'] - record['energy_real']:.2f}"
+        else:
+            course = f"negative log-likelihood {record['negative_log_likelihood']:.3f}"
+        detail = f"{record['phase']}  {record['images_per_second']:,.0f} images/s  {course}"
         report(record["round"], record["rounds"], detail)
 
     with own_interrupts():

@@ -73,7 +73,9 @@ def save_checkpoint(run: str, manifest: CheckpointManifest, state: TrainingState
     """Write `state`, commit it, remove all but the newest `keep`; return the new manifest."""
     buffer = io.BytesIO()
     torch.save(state.as_dict(), buffer)
-    name = f"round-{state.round:08d}.pt"
+    # A roll-back leaves another checkpoint of the same round: under a name of its own, the one before stays whole.
+    again = f"-rollback-{len(state.rollbacks)}" if state.rollbacks else ""
+    name = f"round-{state.round:08d}{again}.pt"
     url = storage.join(folder(run), name)
     storage.make_directory(folder(run))
     storage.write_bytes_atomic(url, buffer.getvalue())

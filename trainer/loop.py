@@ -14,7 +14,8 @@ from gebm.cluster.lanes import LaneReader
 from gebm.trainer import checkpoint
 from gebm.trainer.batch_norm import use_global_batch
 from gebm.trainer.card import model_card
-from gebm.trainer.guard import check
+from gebm.trainer.guard import Rollback, TrainingDivergedError, check_values, check_weights
+from gebm.trainer.learning_rates import learning_rates
 from gebm.trainer.log_partition import monte_carlo_log_partition, prior_draws, prior_labels
 from gebm.trainer.metrics import MetricsWriter, Window
 from gebm.trainer.model import GEBM, ModelSettings, save_model
@@ -49,7 +50,6 @@ def train_worker(job: TrainingJob, workers: Workers, post: Post) -> None:
     Raises `TrainingDivergedError` (on every worker, in the same round) and `InputError`.
     """
     settings = job.settings
-    manifest = checkpoint.read_manifest(job.run, job.run_digest)
     reader = LaneReader(
         job.data,
         seed=job.seed,
@@ -59,52 +59,104 @@ def train_worker(job: TrainingJob, workers: Workers, post: Post) -> None:
         world=workers.world,
     )
     try:
-        index = reader.index
-        state = initial_state(job.model, settings, index.image_shape, job.seed, workers.device, index.classes)
-        use_global_batch(state.model.base)
-        checkpoint.load_newest(job.run, manifest, state)
-        written = _run_rounds(job, state, workers, reader, post, manifest if workers.rank == 0 else None)
-        if written is not None:
+        manifest = checkpoint.read_manifest(job.run, job.run_digest)
+        state = newest_state(job, workers, reader, manifest)
+        while True:
+            try:
+                manifest = run_rounds(job, state, workers, reader, post, manifest)
+                break
+            except TrainingDivergedError as error:
+                state, manifest = roll_back(job, workers, reader, state, error)
+                if workers.rank == 0:
+                    post(rollback_records(state, settings)[-1])
+        if workers.rank == 0:
             export(job, state)
-            checkpoint.write_manifest(job.run, written.model_copy(update={"finished": True}))
+            checkpoint.write_manifest(job.run, manifest.model_copy(update={"finished": True}))
     finally:
         reader.close()
 
 
-def _run_rounds(
+def newest_state(
+    job: TrainingJob, workers: Workers, reader: LaneReader, manifest: checkpoint.CheckpointManifest
+) -> TrainingState:
+    """The state of the newest checkpoint, or of round 0 when there is none."""
+    index = reader.index
+    state = initial_state(job.model, job.settings, index.image_shape, job.seed, workers.device, index.classes)
+    use_global_batch(state.model.base)
+    checkpoint.load_newest(job.run, manifest, state)
+    return state
+
+
+def roll_back(
+    job: TrainingJob, workers: Workers, reader: LaneReader, state: TrainingState, error: TrainingDivergedError
+) -> tuple[TrainingState, checkpoint.CheckpointManifest]:
+    """The state of the last good checkpoint with lower learning rates, itself a checkpoint, so that it is remembered.
+
+    Raises `error` when the run has rolled back as often as it may.
+    """
+    if len(state.rollbacks) >= job.settings.rollbacks:
+        raise error
+    earlier = state.rollbacks
+    manifest = checkpoint.read_manifest(job.run, job.run_digest)
+    state = newest_state(job, workers, reader, manifest)
+    # Those of the diverged state: the checkpoint may be older than some of them.
+    state.rollbacks = (*earlier, Rollback(error.round_number, state.round, error.reason))
+    workers.wait()  # nobody reads the old checkpoint any more
+    if workers.rank == 0:
+        manifest = checkpoint.save_checkpoint(job.run, manifest, state, job.settings.keep_checkpoints)
+    return state, manifest
+
+
+def run_rounds(
     job: TrainingJob,
     state: TrainingState,
     workers: Workers,
     reader: LaneReader,
     post: Post,
-    manifest: checkpoint.CheckpointManifest | None,
-) -> checkpoint.CheckpointManifest | None:
-    """All rounds that are left. `manifest` is given to the worker that writes, and comes back as it is then."""
+    manifest: checkpoint.CheckpointManifest,
+) -> checkpoint.CheckpointManifest:
+    """All rounds that are left. Rank 0 keeps the manifest of checkpoints, and returns it as it is then."""
     settings = job.settings
     noise = GlobalNoise(job.seed, settings.batch_size, torch.from_numpy(reader.rows), workers.device, state.dtype)
     data = real_data(reader, device=workers.device, dtype=state.dtype, conditional=state.model.classes is not None)
-    writer = MetricsWriter(job.run, state.round) if manifest is not None else None
+    writer = MetricsWriter(job.run, state.round) if workers.rank == 0 else None
+    if writer is not None:
+        for record in rollback_records(state, settings):
+            writer.write(record)
     window = Window(state.batches)
     ends = phase_ends(settings)
     while state.round < settings.rounds:
         if state.phase != (phase := phase_of_round(state.round, settings)):
             enter_phase(state, phase, settings, job.seed)
         values = ROUNDS[phase](state, settings, workers, noise, data)
-        check(values, round_number=state.round, energy_limit=settings.energy_limit)
+        check_values(values, round_number=state.round, phase=phase, energy_limit=settings.energy_limit)
         window.add(values)
         # A phase ends with a line and a checkpoint of its own, whatever its length.
         last = state.round in ends
         if state.round % settings.log_every and not last:
             continue
+        keep = state.round % settings.checkpoint_every == 0 or last
+        if keep:
+            check_weights(state.networks(), round_number=state.round, phase=phase)
         record, timings = window.close(state.round, phase, state.batches, settings.batch_size)
-        if writer is None or manifest is None:
+        record |= learning_rates(state, settings)
+        if writer is None:
             continue
         writer.write(record, timings)
         post({**record, **timings, "rounds": settings.rounds})
-        if state.round % settings.checkpoint_every == 0 or last:
+        if keep:
             manifest = checkpoint.save_checkpoint(job.run, manifest, state, settings.keep_checkpoints)
             writer.next_segment(state.round)
     return manifest
+
+
+def rollback_records(state: TrainingState, settings: TrainerSettings) -> list[dict[str, Any]]:
+    """The lines of metrics of the roll-backs to just this round: they begin the segment that comes after it."""
+    return [
+        rollback.record(state.phase, settings.rollback_factor**number)
+        for number, rollback in enumerate(state.rollbacks, 1)
+        if rollback.to == state.round
+    ]
 
 
 def export(job: TrainingJob, state: TrainingState) -> None:

@@ -37,9 +37,11 @@ class MetricsWriter:
         self.first_round = round_number
         self.lines: dict[str, list[str]] = {VALUES: [], TIMINGS: []}
 
-    def write(self, values: dict[str, Any], timings: dict[str, Any]) -> None:
-        """Add one line of each."""
+    def write(self, values: dict[str, Any], timings: dict[str, Any] | None = None) -> None:
+        """Add one line of each; an event has no timings."""
         for kind, record in ((VALUES, values), (TIMINGS, timings)):
+            if record is None:
+                continue
             self.lines[kind].append(json.dumps(record))
             text = "\n".join(self.lines[kind]) + "\n"
             url = storage.join(folder(self.run), f"{kind}-{self.first_round:08d}.jsonl")

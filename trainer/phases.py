@@ -16,16 +16,19 @@ from gebm.trainer.state import TrainingState, adam
 
 def phase_of_round(round_number: int, settings: TrainerSettings) -> Phase:
     """The phase that round `round_number`, counted from 0 over all phases, belongs to."""
-    if round_number < settings.base.steps:
+    if round_number < first_round("joint", settings):
         return "base"
-    return "joint" if round_number < settings.base.steps + settings.joint.steps else "energy"
+    return "joint" if round_number < first_round("energy", settings) else "energy"
+
+
+def first_round(phase: Phase, settings: TrainerSettings) -> int:
+    """The number of the first round of `phase`."""
+    return {"base": 0, "joint": settings.base.steps, "energy": settings.base.steps + settings.joint.steps}[phase]
 
 
 def phase_ends(settings: TrainerSettings) -> set[int]:
     """The numbers of rounds after which a phase is over."""
-    joint_begins = settings.base.steps
-    energy_begins = joint_begins + settings.joint.steps
-    return {joint_begins, energy_begins, energy_begins + settings.energy.steps}
+    return {first_round("joint", settings), first_round("energy", settings), settings.rounds}
 
 
 def enter_phase(state: TrainingState, phase: Phase, settings: TrainerSettings, seed: int) -> None:

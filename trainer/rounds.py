@@ -9,10 +9,12 @@ from __future__ import annotations
 import torch
 
 from gebm.trainer.averaging import move_average
+from gebm.trainer.learning_rates import set_learning_rates
 from gebm.trainer.likelihood import likelihood_step
 from gebm.trainer.log_partition import apply_network
 from gebm.trainer.noise import GlobalNoise
 from gebm.trainer.objectives.table import OBJECTIVES
+from gebm.trainer.phases import first_round
 from gebm.trainer.real_data import RealData
 from gebm.trainer.settings import JointPhase, TrainerSettings
 from gebm.trainer.state import TrainingState
@@ -34,7 +36,7 @@ def base_round(
     state: TrainingState, settings: TrainerSettings, workers: Workers, noise: GlobalNoise, real_data: RealData
 ) -> Values:
     """One step of maximum likelihood, and one move of the base's average."""
-    set_learning_rate(state.base_optimizer, settings.base.learning_rate)
+    set_learning_rates(state, settings)
     result = likelihood_step(
         state.model.base.train(),
         state.base_optimizer,
@@ -60,10 +62,8 @@ def joint_round(
     Returns what the last energy step saw, and the base's loss.
     """
     joint = settings.joint
-    step = state.round - settings.base.steps
-    decay = joint.decay_factor ** (step // joint.decay_every)
-    set_learning_rate(state.energy_optimizer, joint.energy_learning_rate * decay)
-    set_learning_rate(state.base_optimizer, joint.base_learning_rate * decay)
+    step = state.round - first_round("joint", settings)
+    set_learning_rates(state, settings)
     for _ in range(energy_steps_of_round(step, joint)):
         result = _energy_step(state, settings, workers, noise, real_data, joint.gradient_penalty)
     objective = OBJECTIVES[settings.objective]
@@ -90,19 +90,13 @@ def joint_round(
 def energy_round(
     state: TrainingState, settings: TrainerSettings, workers: Workers, noise: GlobalNoise, real_data: RealData
 ) -> Values:
-    """One energy step at a rate that falls linearly to 0, and one move of the energy's average."""
+    """One energy step, and one move of the energy's average."""
     phase = settings.energy
-    done = state.round - settings.base.steps - settings.joint.steps
-    set_learning_rate(state.energy_optimizer, phase.learning_rate * (1.0 - done / phase.steps))
+    set_learning_rates(state, settings)
     result = _energy_step(state, settings, workers, noise, real_data, phase.gradient_penalty)
     move_average(state.energy_average, state.model.energy_network, phase.energy_average)
     state.round += 1
     return _as_values(result)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
 
 
 def _energy_step(

@@ -8,8 +8,10 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from gebm.cluster.settings import StrictModel
 from gebm.trainer.model.settings import ModelSettings
+from gebm.trainer.schedules import Schedule
+from gebm.trainer.watch.settings import WatchSettings
 
-__all__ = ["BasePhase", "EnergyPhase", "JointPhase", "ModelSettings", "Phase", "TrainerSettings"]
+__all__ = ["BasePhase", "EnergyPhase", "JointPhase", "ModelSettings", "Phase", "TrainerSettings", "WatchSettings"]
 
 Phase = Literal["base", "joint", "energy"]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -20,6 +22,7 @@ class BasePhase(StrictModel):
 
     steps: NonNegativeInt = 0
     learning_rate: PositiveFloat = 1e-3
+    schedule: Schedule = Schedule(shape="constant")
     base_average: Decay = 0.99  # of the base's exponential moving average
 
 
@@ -33,8 +36,8 @@ class JointPhase(StrictModel):
     warmup_every: NonNegativeInt = 0  # and again before every multiple of this base step; 0: never
     base_learning_rate: PositiveFloat = 1e-3
     energy_learning_rate: PositiveFloat = 1e-3
-    decay_factor: PositiveFloat = 1.0  # both rates are multiplied by this ...
-    decay_every: PositiveInt = 5000  # ... each time so many base steps are done
+    base_schedule: Schedule = Schedule(shape="constant")  # over base steps, as energy_schedule
+    energy_schedule: Schedule = Schedule(shape="constant")
     gradient_penalty: NonNegativeFloat = 1.0
     base_average: Decay = 0.99  # of the generator's exponential moving average
 
@@ -43,7 +46,8 @@ class EnergyPhase(StrictModel):
     """The energy alone, on the frozen averaged generator that is exported with it."""
 
     steps: NonNegativeInt = 400  # energy steps
-    learning_rate: PositiveFloat = 1e-3  # falls linearly to 0
+    learning_rate: PositiveFloat = 1e-3
+    schedule: Schedule = Schedule(shape="linear")
     gradient_penalty: NonNegativeFloat = 0.3
     energy_average: Decay = 0.995  # of the energy's exponential moving average
 
@@ -73,12 +77,15 @@ class TrainerSettings(StrictModel):
     log_partition_draws: PositiveInt = 10_000  # prior draws of the exported log-partition
     batch_norm_draws: PositiveInt = 2_000  # prior draws of the averaged generator's batch-norm statistics
     energy_limit: PositiveFloat = 1e3  # a mean of E + c beyond it, either way, counts as divergence
+    rollbacks: NonNegativeInt = 2  # times that a run goes back to its last good checkpoint when it diverges ...
+    rollback_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5  # ... with all learning rates times this
     log_every: PositiveInt = 10  # rounds (base steps; energy steps in the energy phase)
     checkpoint_every: PositiveInt = 100  # rounds
     keep_checkpoints: PositiveInt = 2
     base: BasePhase = BasePhase()
     joint: JointPhase = JointPhase()
     energy: EnergyPhase = EnergyPhase()
+    watch: WatchSettings = WatchSettings()
 
     @model_validator(mode="after")
     def _checkpoints_follow_logs(self) -> TrainerSettings:
@@ -87,6 +94,12 @@ class TrainerSettings(StrictModel):
                 f"checkpoint_every ({self.checkpoint_every}) must be a multiple of log_every ({self.log_every}): "
                 "a checkpoint must not fall inside a line of metrics"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_train(self) -> TrainerSettings:
+        if self.rounds == 0:
+            raise ValueError("base.steps, joint.steps and energy.steps are all 0: give at least one of them steps")
         return self
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from gebm.cluster.randomness import derive_seed
 from gebm.trainer.averaging import averaged_copy
+from gebm.trainer.guard import Rollback
 from gebm.trainer.model import GEBM, ImageShape, ModelSettings, build_model
+from gebm.trainer.schedules import Plateau
 from gebm.trainer.settings import Phase, TrainerSettings
 
 
@@ -28,6 +30,8 @@ class TrainingState:
     round: int = 0  # rounds done, over all phases: the next one's number
     energy_steps: int = 0  # energy steps done, over all phases
     batches: int = 0  # global batches of real data used: the position in the data
+    plateaus: dict[str, Plateau] = field(default_factory=dict)  # by "phase.network"
+    rollbacks: tuple[Rollback, ...] = ()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -55,6 +59,8 @@ class TrainingState:
             "round": self.round,
             "energy_steps": self.energy_steps,
             "batches": self.batches,
+            "plateaus": {name: list(plateau) for name, plateau in self.plateaus.items()},
+            "rollbacks": [list(rollback) for rollback in self.rollbacks],
         }
 
     def load_dict(self, content: dict[str, Any]) -> None:
@@ -66,6 +72,8 @@ class TrainingState:
         self.log_partition = content["log_partition"].to(self.log_partition.device)
         self.phase = content["phase"]
         self.round, self.energy_steps, self.batches = (content[key] for key in ("round", "energy_steps", "batches"))
+        self.plateaus = {name: Plateau(*plateau) for name, plateau in content["plateaus"].items()}
+        self.rollbacks = tuple(Rollback(*rollback) for rollback in content["rollbacks"])
         # In the energy phase the base is frozen.
         self.model.base.requires_grad_(self.phase != "energy")
 

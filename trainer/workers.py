@@ -36,6 +36,10 @@ class Workers:
             return tensor.detach()
         return self.accelerator.reduce(tensor.detach().contiguous(), reduction="sum")
 
+    def wait(self) -> None:
+        """Return when every worker has come here."""
+        self.accelerator.wait_for_everyone()
+
     def own(self, gathered: Tensor) -> Tensor:
         """This worker's part of gathered rows."""
         count = len(gathered) // self.world

@@ -10,6 +10,7 @@ from gebm.cluster.errors import InputError
 from gebm.launch.config import changed, dump_recipe, load_recipe, parse_override, parse_recipe, recipe_names
 from gebm.launch.recipe_errors import toml_lines
 from gebm.launch.run_directory import claimed_run, data_url, differences, load_run, with_data
+from gebm.trainer.schedules import Schedule
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -42,7 +43,8 @@ def test_the_cifar10_recipe_has_the_settings_of_the_paper():
     assert (joint.steps, joint.energy_steps, joint.warmup_energy_steps) == (150_000, 5, 100)
     assert (joint.warmup_steps, joint.warmup_every) == (2, 500)
     assert joint.base_learning_rate == joint.energy_learning_rate == 1e-4
-    assert (joint.decay_factor, joint.decay_every, joint.gradient_penalty) == (0.8, 5000, 1.0)
+    assert joint.base_schedule == joint.energy_schedule == Schedule(shape="step", factor=0.8, every=5000, times=30)
+    assert joint.gradient_penalty == 1.0
 
 
 def test_overrides_are_toml_values_and_the_last_one_counts():
@@ -104,9 +106,9 @@ def test_a_misspelt_key_names_itself_its_line_and_the_key_that_was_meant(tmp_pat
         ("trainr.batch_size=3", "unknown key trainr; did you mean trainer?"),
         (
             "trainer.learning_rate=3",
-            "unknown key trainer.learning_rate; did you mean trainer.energy.learning_rate?",
+            "unknown key trainer.learning_rate; did you mean trainer.base.learning_rate?",
         ),
-        ("model.qqq=3", "unknown key model.qqq; [model] knows network, latent_dimension"),
+        ("model.qqq=3", "unknown key model.qqq; [model] knows network, base, conditional"),
         ("trainer.batch_size=big", "trainer.batch_size: input should be a valid integer"),
         ("trainer.batch_size=0", "trainer.batch_size: input should be greater than 0, not 0"),
         ("sampler.name=ulla", "did you mean 'ula'?"),

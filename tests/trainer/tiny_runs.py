@@ -1,0 +1,95 @@
+"""Training runs in this process, without Ray: one worker, points of the plane, small perceptrons."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from gebm.cluster import storage
+from gebm.cluster.index import build_index, write_index
+from gebm.cluster.shards import write_shard
+from gebm.cluster.vectors import encode_vector
+from gebm.trainer.driver import check_job
+from gebm.trainer.loop import TrainingJob, train_worker
+from gebm.trainer.metrics import read_metrics
+from gebm.trainer.model import ModelSettings
+from gebm.trainer.settings import TrainerSettings, WatchSettings
+from gebm.trainer.workers import Workers
+
+MLP = ModelSettings(network="mlp", latent_dimension=2, base_widths=(16,), energy_widths=(16,))
+FLOW = MLP.model_copy(update={"base": "realnvp", "latent_dimension": None})
+SETTINGS: dict[str, Any] = {
+    "batch_size": 16,
+    "lanes": 8,
+    "log_every": 2,
+    "checkpoint_every": 4,
+    "log_partition_draws": 128,
+    "batch_norm_draws": 64,
+    "joint": {"steps": 8, "warmup_energy_steps": 3, "warmup_steps": 1},
+    "energy": {"steps": 6},
+    "watch": WatchSettings(every=0, tensorboard=False),
+}
+
+
+def write_points(url: Path, count: int = 200, seed: int = 0, labels: bool = False) -> str:
+    """A shard set of points on a ring of radius 1; the label is the half that a point lies in."""
+    random = np.random.default_rng(seed)
+    angle = random.uniform(0, 2 * np.pi, count)
+    points = (np.stack([np.cos(angle), np.sin(angle)], 1) + random.normal(0, 0.1, (count, 2))).astype(np.float32)
+    samples: list[dict[str, str | bytes]] = []
+    for number, point in enumerate(points):
+        sample: dict[str, str | bytes] = {"__key__": f"{number:05d}", "npy": encode_vector(point)}
+        samples.append(sample | {"cls": b"%d" % (point[1] > 0)} if labels else sample)
+    url.mkdir(parents=True, exist_ok=True)
+    write_shard(str(url / "0.tar"), samples)
+    write_index(str(url), build_index(str(url)))
+    return str(url)
+
+
+def tiny_job(
+    out: Path, data: str, *, model: ModelSettings = MLP, validation: str | None = None, **changes: Any
+) -> TrainingJob:
+    """A job of 8 joint and 6 energy rounds, unless `changes` of the trainer's settings say otherwise."""
+    settings = TrainerSettings.model_validate(SETTINGS | changes)
+    return TrainingJob(str(out), data, validation, "digest", model, settings, seed=0)
+
+
+def run_alone(job: TrainingJob) -> list[dict[str, Any]]:
+    """Check and run the job; returns what it posted."""
+    from gebm.cluster.index import load_index
+
+    check_job(job, load_index(job.data), workers=1)
+    posted: list[dict[str, Any]] = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train_worker(job, Workers(Accelerator(cpu=True)), posted.append)
+    finally:
+        torch.set_num_threads(threads)
+    return posted
+
+
+def snapshot(job: TrainingJob) -> tuple[list[dict[str, Any]], str]:
+    """All lines of metrics, and the digest of the exported weights."""
+    return read_metrics(job.run), storage.sha256(storage.join(job.run, "model", "weights.safetensors"))
+
+
+class Killed(BaseException):
+    """What a test raises in the middle of a run."""
+
+
+def run_until(job: TrainingJob, round_number: int) -> None:
+    """Run the job and break off in the round after the line of metrics of `round_number`, as `kill -9` would."""
+
+    def post(record: dict[str, Any]) -> None:
+        if "event" not in record and record["round"] >= round_number:
+            raise Killed
+
+    torch.set_num_threads(1)
+    try:
+        train_worker(job, Workers(Accelerator(cpu=True)), post)
+    except Killed:
+        return
+    raise AssertionError(f"the run ended before round {round_number}")

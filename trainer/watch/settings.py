@@ -1,0 +1,21 @@
+"""What is looked at while training goes on."""
+
+from __future__ import annotations
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from gebm.cluster.settings import StrictModel
+from gebm.evaluation.extractors.settings import ExtractorSettings
+
+
+class WatchSettings(StrictModel):
+    """Intervals are in rounds, multiples of `log_every`; the end of a phase counts as one."""
+
+    every: NonNegativeInt | None = None  # sample grids, KALE, log-partition; absent: checkpoint_every, 0: never
+    grid_images: NonNegativeInt = 64
+    images: NonNegativeInt = 512  # training images and as many validation images, for KALE and likelihood
+    draws: NonNegativeInt = 1024  # fresh prior draws: for the log-partition, and as generated side of KALE
+    fid_every: NonNegativeInt = 0  # FID and KID on validation images; 0: never
+    fid_images: PositiveInt = 500  # generated and validation images each
+    extractor: ExtractorSettings = ExtractorSettings()
+    tensorboard: bool = True  # written to tensorboard/ of the run
