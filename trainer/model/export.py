@@ -7,7 +7,7 @@ of the weights, so it is written last: whoever finds `model.toml` finds the weig
 from __future__ import annotations
 
 import tomllib
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import tomli_w
@@ -21,6 +21,7 @@ from gebm.trainer.model.bases.foreign import ForeignBase
 from gebm.trainer.model.build import assemble
 from gebm.trainer.model.gebm import GEBM, freeze
 from gebm.trainer.model.settings import ModelSettings
+from gebm.trainer.model.witness import WitnessEnergy
 
 FORMAT_VERSION = 1
 DESCRIPTION, WEIGHTS, CARD = "model.toml", "weights.safetensors", "README.md"
@@ -32,6 +33,7 @@ class ModelDescription(StrictModel):
     format_version: int = FORMAT_VERSION
     image_shape: tuple[int, int, int] | tuple[int]
     classes: int | None = None  # of a conditional model
+    energy: Literal["network", "witness"] = "network"  # witness: minus that of the network's features
     weights_sha256: str
     network: ModelSettings
 
@@ -53,6 +55,7 @@ def save_model(model: GEBM, settings: ModelSettings, url: str, card: str = "") -
         {
             "image_shape": model.image_shape,
             "classes": model.classes,
+            "energy": "witness" if isinstance(model.energy_network, WitnessEnergy) else "network",
             "weights_sha256": digest,
             "network": _described(model, settings),
         }
@@ -120,9 +123,14 @@ def load_model(url: str, device: str | torch.device = "cpu") -> GEBM:
     except InputError as error:
         raise InputError(f"{storage.join(folder, DESCRIPTION)}: {error}") from error
     try:
-        model.load_state_dict(safetensors.torch.load(storage.read_bytes(path)))
-    except RuntimeError as error:
-        raise InputError(f"{path}: weights of another architecture than {DESCRIPTION} describes: {error}") from error
+        state = safetensors.torch.load(storage.read_bytes(path))
+        if description.energy == "witness":
+            references = (state[f"energy_network.{side}_features"] for side in ("real", "fake"))
+            model.energy_network = WitnessEnergy(model.energy_network, *references)
+        model.load_state_dict(state)
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: weights of another architecture than {DESCRIPTION} describes: {reason}") from error
     return freeze(model.to(device))
 
 

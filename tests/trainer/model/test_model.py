@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import safetensors.torch
 import torch
 
 from gebm.cluster.errors import InputError
@@ -29,20 +30,36 @@ def test_pixels_survive_the_way_to_floats_and_back():
     assert torch.equal(to_uint8(torch.tensor([-3.0, 3.0])), torch.tensor([0, 255], dtype=torch.uint8))
 
 
+def narrow(network: str, **more) -> ModelSettings:
+    return ModelSettings(network=network, latent_dimension=10, width_factor=1 / 16, **more)
+
+
 @pytest.mark.parametrize(
-    ("settings", "shape"), [(SMALL, SHAPE), (ModelSettings(network="sngan_convnet", latent_dimension=100), (3, 32, 32))]
+    ("settings", "shape"),
+    [
+        (SMALL, SHAPE),
+        (narrow("sngan_convnet"), (3, 32, 32)),
+        (narrow("sngan_resnet", conditional=True), (3, 32, 32)),
+        (narrow("dcgan", conditional=True, feature_dimension=4), (1, 28, 28)),
+        (ModelSettings(network="mlp"), (2,)),
+        (ModelSettings(network="mlp", base="realnvp", conditional=True), (3,)),
+    ],
+    ids=lambda value: getattr(value, "network", None),
 )
 def test_a_saved_model_gives_the_same_images_and_energies(tmp_path, settings, shape):
-    model = build_model(settings, shape, seed=0)
-    model.energy(torch.rand(4, *shape))  # a training pass: the spectral norm's vectors have moved
+    model = build_model(settings, shape, classes=5, seed=0)
+    labels = model.sample_labels(4, torch.Generator().manual_seed(0))
+    model.energy(torch.rand(4, *shape), labels)  # a training pass: the spectral norm's vectors have moved
     model.log_partition.fill_(-3.25)
     digest = save_model(model, settings, str(tmp_path / "model"), card="# card")
     loaded = load_model(str(tmp_path))  # a run folder is as good as its model/
     model.eval()
     z = model.sample_prior(4, torch.Generator().manual_seed(1))
     with torch.no_grad():
-        torch.testing.assert_close(loaded.generate(z), model.generate(z), rtol=0, atol=1e-6)
-        torch.testing.assert_close(loaded.energy(loaded.generate(z)), model.energy(model.generate(z)))
+        images = model.generate(z, labels)
+        torch.testing.assert_close(loaded.generate(z, labels), images, rtol=0, atol=1e-6)
+        torch.testing.assert_close(loaded.energy(images, labels), model.energy(images, labels))
+    assert (loaded.image_shape, loaded.classes, loaded.has_density) == (shape, model.classes, model.has_density)
     assert float(loaded.log_partition) == -3.25
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     assert not any("parametrizations" in name for name, _ in loaded.named_parameters())
@@ -50,23 +67,40 @@ def test_a_saved_model_gives_the_same_images_and_energies(tmp_path, settings, sh
     assert (tmp_path / "model" / "README.md").read_text() == "# card"
 
 
-def test_the_sngan_convnet_has_the_size_of_the_published_one():
-    """Counted by hand from the list of layers in Miyato et al. (2018), table 3, with biases."""
-    model = build_model(ModelSettings(network="sngan_convnet", latent_dimension=128), (3, 32, 32), seed=0)
-    base = (128 + 1) * 8192 + 2 * 512 + sum((n * 16 + 1) * m + 2 * m for n, m in ((512, 256), (256, 128), (128, 64)))
-    base += 64 * 9 * 3 + 3
-    convolutions = (
-        (3, 64, 9),
-        (64, 128, 16),
-        (128, 128, 9),
-        (128, 256, 16),
-        (256, 256, 9),
-        (256, 512, 16),
-        (512, 512, 9),
+def test_a_model_of_the_first_version_still_loads(tmp_path):
+    """Its description knew neither classes nor kinds of base and energy; its tensors had these names."""
+    model = build_model(SMALL, SHAPE, seed=0).eval()
+    digest = save_model(model, SMALL, str(tmp_path / "model"))
+    names = set(safetensors.torch.load_file(tmp_path / "model" / "weights.safetensors"))
+    assert names == {
+        "log_partition",
+        "log_partition_error",
+        "base.project.weight",
+        "base.to_image.weight",
+        "base.to_image.bias",
+        "energy_network.to_energy.weight",
+        *(f"base.convolutions.{k}.weight" for k in range(3)),
+        *(f"energy_network.convolutions.{k}.{kind}" for k in range(3) for kind in ("weight", "bias")),
+        *(
+            f"base.{norm}.{kind}"
+            for norm in ("project_norm", "norms.0", "norms.1", "norms.2")
+            for kind in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+        ),
+    }
+    (tmp_path / "model" / "model.toml").write_text(
+        f"""format_version = 1
+image_shape = [1, 32, 32]
+weights_sha256 = "{digest}"
+
+[network]
+network = "resize_convnet"
+latent_dimension = 8
+base_widths = [16, 8, 8, 8]
+energy_widths = [8, 8, 16]
+"""
     )
-    energy = sum((n * k + 1) * m for n, m, k in convolutions) + 8193
-    assert sum(p.numel() for p in model.base.parameters()) == base
-    assert sum(p.numel() for p in model.energy_network.parameters()) == energy
+    loaded, z = load_model(str(tmp_path)), torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(loaded.generate(z), model.generate(z).detach())
 
 
 def test_weights_depend_on_the_seed_and_leave_the_global_random_state_alone():
