@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from gebm.trainer.averaging import averaged_copy
 from gebm.trainer.batch_norm import recompute_statistics
+from gebm.trainer.chains import begin_chains
 from gebm.trainer.log_partition import monte_carlo_log_partition, prior_draws, prior_labels
 from gebm.trainer.settings import Phase, TrainerSettings
 from gebm.trainer.state import TrainingState, adam
@@ -64,6 +65,7 @@ def _enter_energy_phase(state: TrainingState, settings: TrainerSettings, seed: i
     state.base_average.load_state_dict(base.state_dict())
     state.energy_average = averaged_copy(state.model.energy_network)
     state.energy_optimizer = adam(state.model.energy_network, settings.energy.learning_rate, settings)
+    begin_chains(state, settings, seed)
     count = settings.batch_norm_draws
     state.log_partition, _ = monte_carlo_log_partition(
         state,

@@ -1,7 +1,7 @@
 """One round of each phase of training.
 
 Base: one step of maximum likelihood. Joint: a few energy steps, then one base step. Energy: one energy step on the
-frozen averaged generator.
+frozen averaged generator, whose images may be joined by those of chains.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from gebm.trainer.averaging import move_average
+from gebm.trainer.chains import ChainImages, advance_chains
 from gebm.trainer.learning_rates import set_learning_rates
 from gebm.trainer.likelihood import likelihood_step
 from gebm.trainer.log_partition import apply_network
@@ -93,7 +94,8 @@ def energy_round(
     """One energy step, and one move of the energy's average."""
     phase = settings.energy
     set_learning_rates(state, settings)
-    result = _energy_step(state, settings, workers, noise, real_data, phase.gradient_penalty)
+    chain = advance_chains(state, settings, workers, noise)
+    result = _energy_step(state, settings, workers, noise, real_data, phase.gradient_penalty, chain)
     move_average(state.energy_average, state.model.energy_network, phase.energy_average)
     state.round += 1
     return _as_values(result)
@@ -106,6 +108,7 @@ def _energy_step(
     noise: GlobalNoise,
     real_data: RealData,
     gradient_penalty: float,
+    chain: ChainImages | None = None,
 ) -> EnergyStep:
     step = state.energy_steps
     state.model.base.eval()
@@ -130,6 +133,7 @@ def _energy_step(
         level_penalty=settings.level_penalty,
         real_labels=real.labels,
         fake_labels=labels,
+        chain=chain,
         clip_norm=settings.clip_norm,
         transform_gradients=settings.transform_gradients,
     )

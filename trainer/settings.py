@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from gebm.cluster.settings import StrictModel
 from gebm.trainer.model.settings import ModelSettings
+from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.schedules import Schedule
 from gebm.trainer.watch.settings import WatchSettings
 
@@ -50,6 +51,9 @@ class EnergyPhase(StrictModel):
     schedule: Schedule = Schedule(shape="linear")
     gradient_penalty: NonNegativeFloat = 0.3
     energy_average: Decay = 0.995  # of the energy's exponential moving average
+    chain_steps: NonNegativeInt = 0  # Langevin steps of the persistent chains before each energy step; 0: no chains
+    chain_step_size: PositiveFloat = 0.01
+    chain_inverse_temperature: PositiveFloat = 1.0  # that of the sampler, so that training sees what it will find
 
 
 class TrainerSettings(StrictModel):
@@ -100,6 +104,16 @@ class TrainerSettings(StrictModel):
     def _something_to_train(self) -> TrainerSettings:
         if self.rounds == 0:
             raise ValueError("base.steps, joint.steps and energy.steps are all 0: give at least one of them steps")
+        return self
+
+    @model_validator(mode="after")
+    def _chains_fit_the_objective(self) -> TrainerSettings:
+        if self.energy.chain_steps and OBJECTIVES[self.objective].critic_loss_with_chains is None:
+            able = [name for name, objective in OBJECTIVES.items() if objective.critic_loss_with_chains]
+            raise ValueError(
+                f"energy.chain_steps: objective {self.objective} cannot learn from chains; "
+                f"set it to 0 or take one of {', '.join(able)}"
+            )
         return self
 
     @property

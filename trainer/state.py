@@ -32,6 +32,8 @@ class TrainingState:
     batches: int = 0  # global batches of real data used: the position in the data
     plateaus: dict[str, Plateau] = field(default_factory=dict)  # by "phase.network"
     rollbacks: tuple[Rollback, ...] = ()
+    chains: Tensor | None = None  # latents (batch, p) of the energy phase's chains, of all workers
+    chain_labels: Tensor | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -61,6 +63,8 @@ class TrainingState:
             "batches": self.batches,
             "plateaus": {name: list(plateau) for name, plateau in self.plateaus.items()},
             "rollbacks": [list(rollback) for rollback in self.rollbacks],
+            "chains": self.chains,
+            "chain_labels": self.chain_labels,
         }
 
     def load_dict(self, content: dict[str, Any]) -> None:
@@ -74,6 +78,10 @@ class TrainingState:
         self.round, self.energy_steps, self.batches = (content[key] for key in ("round", "energy_steps", "batches"))
         self.plateaus = {name: Plateau(*plateau) for name, plateau in content["plateaus"].items()}
         self.rollbacks = tuple(Rollback(*rollback) for rollback in content["rollbacks"])
+        self.chains, self.chain_labels = (
+            None if content[key] is None else content[key].to(self.log_partition.device)
+            for key in ("chains", "chain_labels")
+        )
         # In the energy phase the base is frozen.
         self.model.base.requires_grad_(self.phase != "energy")
 

@@ -30,6 +30,25 @@ class EnergyStep(NamedTuple):
     gradient_norm: Tensor  # before clipping
 
 
+class ChainImages(NamedTuple):
+    """What this worker's rows of the chains show: images `(n, ...)`, and labels `(n,)` of a conditional model.
+
+    penalised: `(n,)` bool, the rows whose gradient penalty is taken towards the chain's image instead of the prior
+    draw's: every other one of the global batch.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    penalised: Tensor
+
+    def replace_penalised(self, fake: Tensor, fake_labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """`fake` and its labels with the chains' in the rows `penalised`."""
+        labels = fake_labels
+        if self.labels is not None and fake_labels is not None:
+            labels = torch.where(self.penalised, self.labels, fake_labels)
+        return torch.where(self.penalised.view(-1, *[1] * (fake.dim() - 1)), self.images, fake), labels
+
+
 class BaseStep(NamedTuple):
     """What a base step saw; 0-dim tensors over the global batch."""
 
@@ -48,6 +67,12 @@ def energies(objective: Objective, reading: Tensor, on_real: Tensor, on_fake: Te
     if objective.energy_of_features is None:
         return reading
     return objective.energy_of_features(reading.to(on_real.dtype), on_real, on_fake)
+
+
+def concatenated(labels: list[Tensor | None]) -> Tensor | None:
+    """The labels of concatenated points; None where the model is not conditional."""
+    given = [each for each in labels if each is not None]
+    return torch.cat(given) if given else None
 
 
 def gradient_penalties(objective: Objective, energy_at: Tensor, points: Tensor) -> Tensor:
@@ -77,6 +102,7 @@ def energy_step(
     level_penalty: float = 0.0,
     real_labels: Tensor | None = None,
     fake_labels: Tensor | None = None,
+    chain: ChainImages | None = None,
     clip_norm: float | None = None,
     transform_gradients: bool = False,
 ) -> EnergyStep:
@@ -85,38 +111,50 @@ def energy_step(
     `real` and `fake` `(n, ...)` are this worker's rows, `mixing` `(n,)` its `a`, `real_labels` and `fake_labels`
     `(n,)` the classes where the network is conditional; a mixture has the class of its nearer end. The
     log-partition is moved first (a damped Newton step), so that the loss is taken at the better `c`;
-    without one (None), it starts at the batch's `lme(-E(y))`.
+    without one (None), it starts at the batch's `lme(-E(y))`. With `chain`, this worker's rows of the chains, the
+    loss is the objective's `critic_loss_with_chains`; `c` and the figures returned are of `fake` all the same.
     `level_penalty * (mean E(y))^2` is added where a constant in `E` changes nothing: without it Adam lets it drift.
     The summed gradients are transformed and clipped as `condition_gradients` says.
     """
     count = len(real) * workers.world
     optimizer.zero_grad(set_to_none=True)
-    both_labels = None if real_labels is None or fake_labels is None else torch.cat([real_labels, fake_labels])
-    local = read_critic(energy, objective, torch.cat([real, fake]), both_labels)
-    gathered = workers.gather(local.unflatten(0, (2, -1)).transpose(0, 1))  # (global batch, 2, ...): one collective
+    points, labels = [real, fake], [real_labels, fake_labels]
+    if chain is not None:
+        points, labels = [*points, chain.images], [*labels, chain.labels]
+    local = read_critic(energy, objective, torch.cat(points), concatenated(labels))
+    # (global batch, 2 or 3, ...): one collective
+    gathered = workers.gather(local.unflatten(0, (len(points), -1)).transpose(0, 1))
     # Sums over the batch in half precision would lose what the losses are about.
     gathered = gathered.to(torch.promote_types(gathered.dtype, torch.float32))
-    on_real, on_fake = gathered.unbind(1)
+    on_real, on_fake, *on_chain = gathered.unbind(1)
     energy_real = energies(objective, on_real, on_real, on_fake)
     energy_fake = energies(objective, on_fake, on_real, on_fake)
-    on_real, on_fake = on_real.clone().requires_grad_(), on_fake.clone().requires_grad_()
+    seen = [reading.clone().requires_grad_() for reading in (on_real, on_fake, *on_chain)]
+    on_real, on_fake, *on_chain = seen
     if log_partition is None:
         log_partition = log_mean_exp(-energy_fake.double())
     log_partition = next_log_partition(log_partition, energy_fake, log_partition_rate)
-    loss = objective.critic_loss(on_real, on_fake, log_partition.to(on_real.dtype))
+    c = log_partition.to(on_real.dtype)
+    if not on_chain:
+        loss = objective.critic_loss(on_real, on_fake, c)
+    elif objective.critic_loss_with_chains is not None:
+        loss = objective.critic_loss_with_chains(on_real, on_fake, on_chain[0], c)
+    else:
+        raise TypeError("this objective cannot learn from chains: give energy_step no chain=")
     level = level_penalty * on_fake.mean().square() if objective.constant_is_free else 0.0
-    pulls = torch.autograd.grad(loss + level, [on_real, on_fake])
+    pulls = torch.autograd.grad(loss + level, seen)
 
     total = torch.zeros((), dtype=gathered.dtype, device=real.device)
     penalty = total.clone()
     if gradient_penalty:
+        end, end_labels = (fake, fake_labels) if chain is None else chain.replace_penalised(fake, fake_labels)
         a = mixing.view(-1, *[1] * (real.dim() - 1))
-        points = (a * real + (1.0 - a) * fake).detach().requires_grad_()
-        labels = None
-        if real_labels is not None and fake_labels is not None:
-            labels = torch.where(mixing >= 0.5, real_labels, fake_labels)
-        reading = read_critic(energy, objective, points, labels)
-        summed = gradient_penalties(objective, energies(objective, reading, on_real, on_fake), points).sum()
+        between = (a * real + (1.0 - a) * end).detach().requires_grad_()
+        nearer = None
+        if real_labels is not None and end_labels is not None:
+            nearer = torch.where(mixing >= 0.5, real_labels, end_labels)
+        reading = read_critic(energy, objective, between, nearer)
+        summed = gradient_penalties(objective, energies(objective, reading, on_real, on_fake), between).sum()
         total = gradient_penalty / count * summed
         penalty = summed.detach() / count
         if objective.reads == "features":

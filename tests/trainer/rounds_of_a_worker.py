@@ -38,7 +38,7 @@ def main(world: int, port: str, dtype: str, rounds: int, rank: int) -> None:
         joint=JointPhase(
             steps=rounds, energy_steps=2, warmup_steps=0, base_learning_rate=1e-4, energy_learning_rate=1e-4
         ),
-        energy=EnergyPhase(steps=rounds, learning_rate=1e-4),
+        energy=EnergyPhase(steps=rounds, learning_rate=1e-4, chain_steps=2),
     )
     model = ModelSettings(latent_dimension=8, base_widths=(16, 8, 8, 8), energy_widths=(8, 8, 16))
     state = initial_state(model, settings, (1, 32, 32), 0, workers.device)

@@ -31,7 +31,7 @@ SETTINGS = TrainerSettings(
     log_partition_draws=256,
     batch_norm_draws=64,
     joint=JointPhase(steps=10, warmup_energy_steps=3, warmup_steps=1),
-    energy=EnergyPhase(steps=6),
+    energy=EnergyPhase(steps=6, chain_steps=2),
 )
 
 

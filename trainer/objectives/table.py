@@ -8,10 +8,12 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from gebm.trainer.objectives import donsker_varadhan, f_divergence, kale, mmd, non_saturating, wasserstein
+from gebm.trainer.objectives.chains import critic_loss_with_chains
 from gebm.trainer.objectives.f_divergence import FDivergence
 
 CriticLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 BaseLoss = Callable[[Tensor, Tensor | None], Tensor]
+ChainLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 EnergyOfFeatures = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -29,6 +31,8 @@ class Objective(NamedTuple):
             that the level of the energy may be held near 0.
         energy_of_features: `(features, on_real, on_fake) -> (n,)`, the energy of points by their features, where
             the objective reads features; None where it reads energies.
+        critic_loss_with_chains: `(on_real, on_fake, on_chain, log_partition) -> scalar`, instead of `critic_loss` when
+            a third of the points are chains of the model; None where the objective is no likelihood.
     """
 
     critic_loss: CriticLoss
@@ -38,6 +42,7 @@ class Objective(NamedTuple):
     needs_real_for_base: bool = False
     constant_is_free: bool = False
     energy_of_features: EnergyOfFeatures | None = None
+    critic_loss_with_chains: ChainLoss | None = None
 
 
 def _of(divergence: FDivergence) -> Objective:
@@ -45,8 +50,15 @@ def _of(divergence: FDivergence) -> Objective:
 
 
 OBJECTIVES: dict[str, Objective] = {
-    "kale": Objective(kale.critic_loss, kale.base_loss, constant_is_free=True),
-    "donsker_varadhan": Objective(donsker_varadhan.critic_loss, kale.base_loss, constant_is_free=True),
+    "kale": Objective(
+        kale.critic_loss, kale.base_loss, constant_is_free=True, critic_loss_with_chains=critic_loss_with_chains
+    ),
+    "donsker_varadhan": Objective(
+        donsker_varadhan.critic_loss,
+        kale.base_loss,
+        constant_is_free=True,
+        critic_loss_with_chains=critic_loss_with_chains,
+    ),
     "wasserstein": Objective(
         wasserstein.critic_loss, wasserstein.base_loss, penalty="one_centred", constant_is_free=True
     ),

@@ -1,0 +1,61 @@
+"""Persistent Langevin chains of the energy phase: they show the energy its own holes.
+
+An energy that is fitted to prior draws alone knows nothing of images that the base makes only where the energy
+sends it: a sampler at a high inverse temperature can end in a hole, an image unlike any digit with an energy below
+all of them. Chains that run beside the training, at such a temperature, find the holes while they are shallow, and
+`objectives.chains` counts them among the generated images.
+
+All workers hold all chains, `(batch, p)` small vectors, and move their own rows: the chains do not depend on how
+many workers there are, and a checkpoint of any of them is complete.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from gebm.trainer.log_partition import apply_network, prior_draws, prior_labels
+from gebm.trainer.noise import GlobalNoise
+from gebm.trainer.settings import TrainerSettings
+from gebm.trainer.state import TrainingState
+from gebm.trainer.steps import ChainImages
+from gebm.trainer.workers import Workers
+
+
+def begin_chains(state: TrainingState, settings: TrainerSettings, seed: int) -> None:
+    """One chain for each row of the global batch, at a prior draw. Nothing when the phase has no chains."""
+    state.chains = state.chain_labels = None
+    if settings.energy.chain_steps:
+        state.chains = prior_draws(state, seed, "chains", settings.batch_size)
+        state.chain_labels = prior_labels(state, seed, "chains", settings.batch_size)
+
+
+def advance_chains(
+    state: TrainingState, settings: TrainerSettings, workers: Workers, noise: GlobalNoise
+) -> ChainImages | None:
+    """Move every chain by `chain_steps` Langevin steps and return this worker's rows; None without chains.
+
+    `z' = z - h (z + beta grad_z E(B(z))) + sqrt(2h) xi`, with `beta` and `h` of the energy phase.
+    """
+    if state.chains is None:
+        return None
+    phase, rows = settings.energy, noise.rows.to(state.chains.device)
+    latent = state.chains[rows]
+    labels = None if state.chain_labels is None else state.chain_labels[rows]
+    base, energy = state.model.base.eval(), state.model.energy_network.eval().requires_grad_(False)
+    for number in range(phase.chain_steps):
+        latent = latent.detach().requires_grad_()
+        images = apply_network(base, latent, labels)
+        tilt = phase.chain_inverse_temperature * apply_network(energy, images, labels).sum()
+        (gradient,) = torch.autograd.grad(tilt, latent)
+        step = state.energy_steps * phase.chain_steps + number
+        xi = noise.normal("chain-noise", step, state.model.latent_dimension)
+        latent = latent.detach() - phase.chain_step_size * (latent.detach() + gradient)
+        latent = latent + math.sqrt(2 * phase.chain_step_size) * xi
+    energy.requires_grad_(True)
+    with torch.no_grad():
+        images = apply_network(base, latent, labels)
+    state.chains = torch.empty_like(state.chains)
+    state.chains[workers.gather(rows)] = workers.gather(latent)
+    return ChainImages(images, labels, rows % 2 == 0)
