@@ -52,6 +52,7 @@ def log_ratio(v: Tensor) -> Tensor:
     return v.clamp(-LINEAR_UP_TO, LINEAR_UP_TO) + beyond
 
 
+# exp(v) - 1 and not expm1(v): torch takes the latter's gradient from its value plus 1, in float32 a plain 0 below -17.
 KL = FDivergence(
     critic=lambda v: 1.0 + log_ratio(v),
     conjugate=lambda v: torch.exp(log_ratio(v)),
@@ -61,12 +62,12 @@ REVERSE_KL = FDivergence(
     conjugate=lambda v: log_ratio(v) - 1.0,
 )
 PEARSON = FDivergence(
-    critic=lambda v: 2.0 * torch.expm1(log_ratio(v)),
-    conjugate=lambda v: torch.expm1(2.0 * log_ratio(v)),
+    critic=lambda v: 2.0 * (torch.exp(log_ratio(v)) - 1.0),
+    conjugate=lambda v: torch.exp(2.0 * log_ratio(v)) - 1.0,
 )
 HELLINGER = FDivergence(
-    critic=lambda v: -torch.expm1(-0.5 * log_ratio(v)),
-    conjugate=lambda v: torch.expm1(0.5 * log_ratio(v)),
+    critic=lambda v: 1.0 - torch.exp(-0.5 * log_ratio(v)),
+    conjugate=lambda v: torch.exp(0.5 * log_ratio(v)) - 1.0,
 )
 JENSEN_SHANNON = FDivergence(
     critic=lambda v: 0.5 * (math.log(2.0) - softplus(-v)),
