@@ -94,14 +94,17 @@ def test_the_energy_step_follows_the_papers_loss_with_its_penalty(name, classes)
         if objective.reads == "features":
             # E = -witness, written out.
             kernels = [
-                sum((1 + (at[:, None] - on[None]).square().sum(2) / (2 * a)) ** -a for a in (0.2, 0.5, 1, 2, 5))
+                sum(
+                    (1 + (at[:, None] - on[None]).square().sum(2) / (2 * alpha)) ** -alpha
+                    for alpha in (0.2, 0.5, 1, 2, 5)
+                )
                 for on in (on_real, on_fake)
             ]
             at = kernels[1].mean(1) - kernels[0].mean(1)
         (slope,) = torch.autograd.grad(at.sum(), between)
         length = slope.square().sum(1).sqrt()
         penalty = ((length - 1) ** 2 if name == "wasserstein" else length**2).mean()
-        level = 0.1 * float(on_fake.mean()) ** 2 if objective.constant_is_free else 0.0
+        level = 0.1 * float(on_fake.detach().mean()) ** 2 if objective.constant_is_free else 0.0
         return loss + level + 0.8 * float(penalty)
 
     for seed in (2, 3):

@@ -40,13 +40,28 @@ def test_kale_of_equal_samples_is_at_most_zero():
 
 
 @pytest.mark.parametrize("start", [-500.0, -3.0, 3.0, 500.0])
-def test_the_log_partition_converges_from_far_below_and_far_above(start):
-    energy_fake = 2 * torch.randn(512, generator=torch.Generator().manual_seed(3)) + 40
-    target = float(kale.log_mean_exp(-energy_fake.double()))
-    c = torch.tensor(start, dtype=torch.float64)
+@pytest.mark.parametrize("energies_in", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("held_in", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-5), (torch.bfloat16, 2**-3)]
+)
+def test_the_log_partition_converges_from_far_below_and_far_above(start, energies_in, held_in, tolerance):
+    """To what its precision can hold: near 37, bfloat16 numbers are 1/4 apart and the nearest is within 1/8."""
+    energy_fake = (2 * torch.randn(512, generator=torch.Generator().manual_seed(3)) + 40).to(energies_in)
+    target = float(torch.logsumexp(-energy_fake.double(), 0)) - math.log(512)
+    c = torch.tensor(start, dtype=held_in)
     for _ in range(60):
         c = kale.next_log_partition(c, energy_fake, rate=0.5)
-    assert float(c) == pytest.approx(target, abs=1e-6)
+    assert c.dtype == held_in
+    assert float(c) == pytest.approx(target, abs=tolerance)
+
+
+@pytest.mark.parametrize("start", [-0.9, 0.9])
+def test_within_reach_the_log_partition_moves_by_a_share_of_newtons_step(start):
+    energy_fake = torch.randn(64, generator=torch.Generator().manual_seed(5)).double()
+    target = kale.log_mean_exp(-energy_fake)
+    c = target + start
+    ratio = torch.exp(-energy_fake - c).mean()  # M
+    torch.testing.assert_close(kale.next_log_partition(c, energy_fake, rate=0.3), c + 0.3 * (1 - 1 / ratio))
 
 
 def test_the_base_gradient_is_the_softmax_weighted_energy_gradient():

@@ -1,0 +1,110 @@
+"""One worker process of `test_two_worker_processes_compute_what_one_computes_for_every_objective`; rank 0 prints.
+
+Arguments: number of workers, port, rank. A few rounds of every objective in float64, one after the other.
+"""
+
+import os
+import sys
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+
+from gebm.trainer.batch_norm import use_global_batch
+from gebm.trainer.model import ModelSettings, build_model
+from gebm.trainer.objectives.table import OBJECTIVES, Objective
+from gebm.trainer.steps import base_step, energy_step
+from gebm.trainer.workers import Workers
+
+BATCH, ROUNDS, CLASSES = 12, 3, 3
+SHAPE = (1, 8, 8)
+
+
+def main(world: int, port: str, rank: int) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    dist.init_process_group("gloo")
+    workers = Workers(Accelerator(cpu=True))
+    assert (workers.world, workers.rank) == (world, rank)
+    for name, values in rounds_of_every_objective(workers).items():
+        if rank == 0:
+            print(name, *(f"{value:.17g}" for value in values))
+    dist.destroy_process_group()
+
+
+def rounds_of_every_objective(workers: Workers) -> dict[str, list[float]]:
+    """Each without labels; KALE and MMD, which reads other things of the labels than energies do, with labels too."""
+    plain = {name: train(objective, workers, classes=None) for name, objective in OBJECTIVES.items()}
+    return plain | {f"{name}-conditional": train(OBJECTIVES[name], workers, CLASSES) for name in ("kale", "mmd")}
+
+
+def train(objective: Objective, workers: Workers, classes: int | None) -> list[float]:
+    """What the last steps saw, and every tensor of both networks, as one number each."""
+    settings = ModelSettings(
+        latent_dimension=4,
+        base_widths=(6, 4),
+        energy_widths=(5,),
+        feature_dimension=3,
+        conditional=classes is not None,
+    )
+    model = build_model(settings, SHAPE, classes, seed=0).double()
+    use_global_batch(model.base)
+    energy_optimizer = torch.optim.Adam(model.energy_network.parameters(), lr=1e-4)
+    base_optimizer = torch.optim.Adam(model.base.parameters(), lr=1e-4)
+    rows = torch.arange(workers.rank, BATCH, workers.world)  # interleaved, as lanes deal them out
+    generator = torch.Generator().manual_seed(1)
+    log_partition = None
+    # What is small enough to have an effect, large enough not to make everything small.
+    options = {"clip_norm": 0.5, "transform_gradients": True}
+
+    def latent() -> torch.Tensor:
+        return torch.randn(BATCH, 4, generator=generator)[rows].double()
+
+    def labels() -> torch.Tensor | None:
+        return None if classes is None else torch.randint(classes, (BATCH,), generator=generator)[rows]
+
+    for _ in range(ROUNDS):
+        for _ in range(2):
+            blocks = torch.rand(BATCH, 1, 4, 4, generator=generator) < 0.3
+            real = (blocks.repeat_interleave(2, 2).repeat_interleave(2, 3)[rows] * 2.0 - 1.0).double()
+            real_labels, fake_labels = labels(), labels()
+            with torch.no_grad():
+                fake = model.eval().generate(latent(), fake_labels)
+            seen = energy_step(
+                model.energy_network.train(),
+                energy_optimizer,
+                objective,
+                workers,
+                real=real,
+                fake=fake,
+                mixing=torch.rand(BATCH, generator=generator)[rows].double(),
+                log_partition=log_partition,
+                gradient_penalty=0.5,
+                log_partition_rate=0.5,
+                level_penalty=1e-3,
+                real_labels=real_labels,
+                fake_labels=fake_labels,
+                **options,
+            )
+            log_partition = seen.log_partition
+        base = base_step(
+            model.base.train(),
+            model.energy_network.eval(),
+            base_optimizer,
+            objective,
+            workers,
+            latent(),
+            labels=labels(),
+            real=real,
+            real_labels=real_labels,
+            **options,
+        )
+    networks = (model.base, model.energy_network)
+    weights = [tensor.double() for network in networks for tensor in network.state_dict().values()]
+    # The norm and an entry that is as good as any: a sum would hide what cancels.
+    return [float(value) for value in (*seen, *base, *(w.norm() for w in weights), *(w.view(-1)[-1] for w in weights))]
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
