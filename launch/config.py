@@ -23,6 +23,7 @@ from gebm.cluster.settings import StrictModel
 from gebm.evaluation.settings import EvaluationSettings
 from gebm.launch.data.tabular import TABLES
 from gebm.launch.data.toy import TOYS
+from gebm.launch.likelihood import LikelihoodSettings
 from gebm.launch.recipe_errors import KeyPath, Origins, explain, toml_lines
 from gebm.launch.tune import TuneSettings
 from gebm.sampler.settings import SamplerSettings
@@ -73,6 +74,7 @@ class Recipe(StrictModel):
     tune: TuneSettings
     sampler: SamplerSettings
     evaluation: EvaluationSettings
+    likelihood: LikelihoodSettings = LikelihoodSettings()
 
 
 def recipe_names() -> list[str]:

@@ -15,6 +15,7 @@ from gebm.cluster import storage
 from gebm.cluster.connect import connection
 from gebm.launch import stages
 from gebm.launch.config import Recipe
+from gebm.launch.likelihood import RESULT as LIKELIHOOD
 from gebm.launch.progress import Display, Report
 from gebm.launch.run_directory import (
     BASE_SAMPLES,
@@ -85,7 +86,7 @@ def _stages(
             actors=actors,
         )
 
-    return [
+    todo = [
         Stage(
             "data",
             lambda report: stages.prepare_data(run, recipe, report),
@@ -124,6 +125,14 @@ def _stages(
             lambda: all(storage.exists(storage.join(run, name)) for name in (REPORT, SUMMARY)),
         ),
     ]
+    if stages.held_out_split(recipe) is not None:
+        likelihood = Stage(
+            "likelihood",
+            lambda report: stages.report_likelihood(run, recipe),
+            lambda: storage.exists(storage.join(run, LIKELIHOOD)),
+        )
+        todo.insert(2, likelihood)  # behind training
+    return todo
 
 
 def _publish_seconds(run: str) -> None:

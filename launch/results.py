@@ -23,7 +23,10 @@ TESTS = {
 def print_run(run: str, console: Console | None = None) -> None:
     """The results of a finished run, where the time went, and the path of its report."""
     console = console or standard_output()
-    print_evaluation(storage.read_json(storage.join(run, SUMMARY)), console)
+    summary = storage.read_json(storage.join(run, SUMMARY))
+    print_evaluation(summary, console)
+    if summary.get("likelihood"):
+        print_likelihood(summary["likelihood"], console)
     seconds = read_timings(run)
     table = Table("stage", "seconds", box=None, title="Time", title_justify="left")
     for stage, spent in seconds.items():
@@ -74,6 +77,24 @@ def print_comparison(result: dict[str, Any], level: float, console: Console | No
     if (p_value := result.get("p_value")) is not None:
         verdict = "differ" if p_value <= level else "could not be told apart"
         console.print(f"at level {level:g} the two samples [bold]{verdict}[/bold] (p = {p_value:.4g})")
+
+
+def print_likelihood(result: dict[str, Any], console: Console | None = None) -> None:
+    """Held-out negative log-likelihood of base and model with its errors, and whether the model is better."""
+    console = console or standard_output()
+    c = result["log_partition"]
+    title = f"negative log-likelihood of {result['points']:,} held-out points, nats a point"
+    table = Table("", "value", "standard error", box=None, title=title, title_justify="left")
+    table.add_row("base", f"{result['base']:.3f}", f"{result['base_error']:.3f}")
+    table.add_row("model", f"{result['model']:.3f}", f"{result['model_error']:.3f}")
+    table.add_row("model - base", f"{result['difference']:+.3f}", f"{result['difference_error']:.3f}")
+    table.add_row("log-partition c", f"{c['value']:.4f}", f"{c['standard_error']:.4f}")
+    console.print(table)
+    verdict = "better than its base" if result["better"] else "not shown to be better than its base"
+    console.print(
+        f"the model is [bold]{verdict}[/bold]: upper bound of model - base {result['difference_upper']:+.3f} at level "
+        f"{result['level']:g}, for points and c; c from {c['draws']:,} draws, {c['effective_draws']:,.0f} effective"
+    )
 
 
 def _ratio(result: dict[str, Any]) -> str:

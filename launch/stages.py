@@ -21,6 +21,7 @@ from gebm.evaluation.settings import EvaluationSettings
 from gebm.launch.config import Recipe
 from gebm.launch.data.sources import SOURCES
 from gebm.launch.interrupts import own_interrupts
+from gebm.launch.likelihood import measure_likelihood
 from gebm.launch.progress import Report
 from gebm.launch.report import build_report
 from gebm.launch.run_directory import EVALUATION, FEATURES, TUNE, data_url
@@ -117,6 +118,21 @@ def train_model(
             gpus_per_worker=gpus_per_worker,
             progress=tell,
         )
+
+
+def held_out_split(recipe: Recipe) -> str | None:
+    """The split whose likelihood is reported: the test points, else the validation's; None for no density, no points.
+
+    Only a model with a density of its base has a likelihood.
+    """
+    splits = (split for split in ("test", "validation") if getattr(recipe.data, split))
+    return next(splits, None) if recipe.model.base == "realnvp" else None
+
+
+def report_likelihood(run: str, recipe: Recipe) -> dict[str, Any]:
+    """Held-out likelihood of base and model; the run gets `evaluation/likelihood.json`."""
+    points = data_url(run, recipe, held_out_split(recipe) or "test")
+    return measure_likelihood(run, points, recipe.likelihood, seed=recipe.seed)
 
 
 def tune_sampler(run: str, recipe: Recipe, report: Report, *, validation: str, actors: int | None) -> SamplerSettings:

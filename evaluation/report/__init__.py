@@ -20,7 +20,17 @@ from gebm.evaluation.report.blocks import (
     Tone,
     Verdict,
 )
-from gebm.evaluation.report.figures import Interval, Line, Mark, Values, draw_histograms, draw_intervals, draw_lines
+from gebm.evaluation.report.figures import (
+    Interval,
+    Line,
+    Mark,
+    Points,
+    Values,
+    draw_histograms,
+    draw_intervals,
+    draw_lines,
+    draw_points,
+)
 from gebm.evaluation.report.page import render_page
 
 __all__ = [
@@ -40,6 +50,7 @@ __all__ = [
     "Line",
     "Mark",
     "Page",
+    "Points",
     "Section",
     "Table",
     "Text",
@@ -49,5 +60,6 @@ __all__ = [
     "draw_histograms",
     "draw_intervals",
     "draw_lines",
+    "draw_points",
     "render_page",
 ]

@@ -61,6 +61,15 @@ class Values(NamedTuple):
     tone: Tone = "plain"
 
 
+class Points(NamedTuple):
+    """A cloud of points at `x`, `y`, both `(n,)`."""
+
+    label: str
+    x: ArrayLike
+    y: ArrayLike
+    tone: Tone = "plain"
+
+
 class Mark(NamedTuple):
     """A vertical line at `x` where something begins that `label` names."""
 
@@ -145,6 +154,29 @@ def draw_histograms(
         axes.margins(x=0.01)
         svg = _to_svg(drawing)
     return Figure(svg, title, alt, caption, tuple((s.label, s.tone) for s in samples))
+
+
+def draw_points(
+    clouds: Sequence[Points],
+    *,
+    title: str,
+    x_label: str,
+    alt: str,
+    caption: str = "",
+    limits: tuple[tuple[float, float], tuple[float, float]] | None = None,
+) -> Figure:
+    """Clouds of points in one plane, the first lowest. `limits`: of x and y; what lies beyond is not seen."""
+    with _axes(height=WIDTH * 0.8) as (drawing, axes):
+        for cloud in clouds:
+            x, y = np.asarray(cloud.x, float), np.asarray(cloud.y, float)
+            axes.scatter(x, y, s=5, color=STAND_INS[cloud.tone], alpha=0.45, linewidths=0)
+        if limits is not None:
+            axes.set_xlim(*limits[0])
+            axes.set_ylim(*limits[1])
+        axes.set_xlabel(x_label)
+        svg = _to_svg(drawing)
+    legend = tuple((cloud.label, cloud.tone) for cloud in clouds) if len(clouds) > 1 else ()
+    return Figure(svg, title, alt, caption, legend)
 
 
 def draw_intervals(

@@ -26,11 +26,13 @@ def command(
     """Train a model. The same recipe runs on one CPU, one GPU or a Ray cluster.
 
     Interrupted, it goes on from its last checkpoint when run again; finished, it has nothing to do.
+    A model with a density ends with its held-out likelihood beside that of its base.
     """
     from gebm.cluster.connect import connection
     from gebm.launch import stages
     from gebm.launch.config import load_recipe
     from gebm.launch.progress import make_display
+    from gebm.launch.results import print_likelihood
     from gebm.launch.run_directory import claimed_run, with_data
     from gebm.launch.timings import timed
 
@@ -43,4 +45,8 @@ def command(
             stages.prepare_data(run, settings, report)
         with display.stage("train") as report, connection(address), timed(run, "train"):
             stages.train_model(run, settings, report, workers=workers, gpus_per_worker=gpus_per_worker)
+        if stages.held_out_split(settings) is not None:
+            with display.stage("likelihood"), timed(run, "likelihood"):
+                found = stages.report_likelihood(run, settings)
+            print_likelihood(found)
     print(f"{run}/model")

@@ -9,8 +9,10 @@ from gebm.evaluation.report import Block, KeyFigures, Page, Section, render_page
 from gebm.launch.report.background import collect_versions, settings_section, time_section
 from gebm.launch.report.chains import chains_section
 from gebm.launch.report.contents import RunContents, read_contents
+from gebm.launch.report.likelihood import likelihood_section
 from gebm.launch.report.measurements import measurements
 from gebm.launch.report.pictures import neighbours_section, samples_section
+from gebm.launch.report.points import points_section
 from gebm.launch.report.summary import summarise_run
 from gebm.launch.report.training import training_section
 from gebm.launch.report.tuning import tuning_section
@@ -30,10 +32,11 @@ def build_report(run: str, *, progress: Callable[[int, int, str], None] | None =
     versions = collect_versions()
     level = contents.recipe.evaluation.level
     parts: list[tuple[str, Callable[[], Section | None]]] = [
-        ("samples", lambda: samples_section(contents)),
+        ("samples", lambda: points_section(contents) if contents.are_vectors else samples_section(contents)),
         ("measurements", lambda: measurements(contents.evaluation, level) if contents.evaluation else None),
+        ("likelihood", lambda: likelihood_section(contents.likelihood) if contents.likelihood else None),
         ("energies", lambda: chains_section(contents)),
-        ("nearest training images", lambda: neighbours_section(contents)),
+        ("nearest training images", lambda: None if contents.are_vectors else neighbours_section(contents)),
         ("training curves", lambda: training_section(contents)),
         ("tuning", lambda: tuning_section(contents)),
         ("timings", lambda: time_section(contents.seconds)),

@@ -26,7 +26,7 @@ from gebm.evaluation.report.blocks import Figure
 from gebm.launch.report.contents import RunContents, SampleSet
 from gebm.launch.report.pictures import sampler_words
 from gebm.launch.report.wording import missing, number
-from gebm.trainer.model import GEBM, from_uint8, load_model
+from gebm.trainer.model import GEBM, from_stored, load_model
 
 BATCH = 250
 
@@ -54,23 +54,28 @@ def energies_of(contents: RunContents) -> dict[str, np.ndarray]:
     """`E(x)` `(n,)` of the stored images by the name of their set. Real comes first."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(contents.run, device=device)
-    sets = {
-        "real": contents.real,
-        "generator": None if contents.base is None else contents.base.images,
-        "model": None if contents.model is None else contents.model.images,
-    }
+    sets: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+    if contents.real is not None:
+        sets["real"] = (contents.real, contents.real_labels)
+    for name, samples in (("generator", contents.base), ("model", contents.model)):
+        if samples is not None:
+            sets[name] = (samples.images, samples.labels)
     return {
-        name: _energies(model, images, device)
-        for name, images in sets.items()
-        if images is not None and images.shape[1:] == tuple(model.image_shape)
+        name: _energies(model, images, labels if model.classes is not None else None, device)
+        for name, (images, labels) in sets.items()
+        if images.shape[1:] == tuple(model.image_shape) and (model.classes is None or labels is not None)
     }
 
 
-def _energies(model: GEBM, images: np.ndarray, device: str) -> np.ndarray:
+def _energies(model: GEBM, images: np.ndarray, labels: np.ndarray | None, device: str) -> np.ndarray:
+    dtype = next(model.parameters()).dtype
+    found = []
     with torch.inference_mode():
-        batches = (torch.from_numpy(images[i : i + BATCH]).to(device) for i in range(0, len(images), BATCH))
-        dtype = next(model.parameters()).dtype
-        return torch.cat([model.energy(from_uint8(batch, dtype)).cpu().double() for batch in batches]).numpy()
+        for first in range(0, len(images), BATCH):
+            batch = from_stored(torch.from_numpy(images[first : first + BATCH]).to(device), dtype)
+            of_batch = None if labels is None else torch.from_numpy(labels[first : first + BATCH]).to(device)
+            found.append(model.energy(batch, of_batch).cpu().double())
+    return torch.cat(found).numpy()
 
 
 _SETS: dict[str, tuple[str, Tone]] = {

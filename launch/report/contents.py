@@ -14,7 +14,8 @@ from gebm.cluster.index import INDEX_NAME
 from gebm.cluster.manifest import load_manifest
 from gebm.cluster.reader import read_all
 from gebm.launch.config import Recipe
-from gebm.launch.report.formats import Evaluation, Seconds, Tuning, read_format
+from gebm.launch.likelihood import RESULT as LIKELIHOOD
+from gebm.launch.report.formats import Evaluation, Likelihood, Seconds, Tuning, read_format
 from gebm.launch.run_directory import (
     BASE_SAMPLES,
     EVALUATION,
@@ -38,12 +39,14 @@ class SampleSet:
     """A finished set of generated images.
 
     settings: of the farm that drew it (`model`, `sampler`, `count`, `seed`). diagnostics: of its chains, see
-    `gebm.sampler.diagnostics.summarise`. images: uint8 `(n, channels, height, width)`, the first `MOST_IMAGES`.
+    `gebm.sampler.diagnostics.summarise`. images: uint8 `(n, channels, height, width)`, or vectors float32
+    `(n, d)`, the first `MOST_IMAGES`. labels: int64 `(n,)` of a conditional model's.
     """
 
     settings: dict[str, Any]
     diagnostics: dict[str, Any]
     images: np.ndarray
+    labels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class RunContents:
     """What a run holds; None or empty for what it does not hold yet.
 
     metrics: the lines of the training metrics in order of their rounds. real: uint8
-    `(n, channels, height, width)`, the first `MOST_IMAGES` test images. train: URL of the training shards when
+    `(n, channels, height, width)` or float32 `(n, d)`, the first `MOST_IMAGES` test samples, and their labels when
+    they have any. train: URL of the training shards when
     they are at hand. seconds: by stage. model_digest: of the exported weights.
     """
 
@@ -62,10 +66,18 @@ class RunContents:
     base: SampleSet | None
     model: SampleSet | None
     real: np.ndarray | None
+    real_labels: np.ndarray | None
     train: str | None
     evaluation: Evaluation | None
+    likelihood: Likelihood | None
     seconds: dict[str, float]
     model_digest: str | None
+
+    @property
+    def are_vectors(self) -> bool:
+        """Whether the samples are vectors, which are drawn as points instead of pictures."""
+        sets = (self.real, *(each.images for each in (self.base, self.model) if each is not None))
+        return any(images is not None and images.ndim == 2 for images in sets)
 
     @property
     def paired(self) -> bool:
@@ -83,6 +95,7 @@ def read_contents(run: str) -> RunContents:
     recipe = load_run(run)
     train, test = _shards(run, recipe, "train"), _shards(run, recipe, "test")
     seconds = read_format(storage.join(run, TIMINGS), Seconds)
+    real = None if test is None else read_all(test, MOST_IMAGES)
     return RunContents(
         run=run,
         recipe=recipe,
@@ -90,9 +103,11 @@ def read_contents(run: str) -> RunContents:
         tuning=read_format(storage.join(run, TUNE), Tuning),
         base=_read_samples(storage.join(run, BASE_SAMPLES)),
         model=_read_samples(storage.join(run, MODEL_SAMPLES)),
-        real=None if test is None else read_all(test, MOST_IMAGES).images,
+        real=None if real is None else real.images,
+        real_labels=None if real is None else real.labels,
         train=train,
         evaluation=read_format(storage.join(run, EVALUATION), Evaluation),
+        likelihood=read_format(storage.join(run, LIKELIHOOD), Likelihood),
         seconds=seconds.root if seconds else {},
         model_digest=model_digest(run) if storage.exists(storage.join(run, "model", "model.toml")) else None,
     )
@@ -120,7 +135,8 @@ def _read_samples(url: str) -> SampleSet | None:
         ) from error
     if not isinstance(sampler, dict):
         raise InputError(f"{storage.join(url, 'manifest.json')}: settings.sampler is not a table; sample again")
-    return SampleSet(manifest.settings, diagnostics, read_all(url, MOST_IMAGES).images)
+    samples = read_all(url, MOST_IMAGES)
+    return SampleSet(manifest.settings, diagnostics, samples.images, samples.labels)
 
 
 def _read_metrics(run: str) -> list[dict[str, Any]]:

@@ -47,6 +47,31 @@ class Evaluation(_Part):
     details: dict[str, Any] = {}
 
 
+class LogPartition(_Part):
+    """`c` of the likelihood, as it was estimated."""
+
+    value: float
+    standard_error: float
+    draws: int
+    effective_draws: float
+
+
+class Likelihood(_Part):
+    """`evaluation/likelihood.json`: negative log-likelihood of held-out points in nats a point."""
+
+    base: float
+    base_error: float
+    model: float
+    model_error: float
+    difference: float
+    difference_error: float
+    difference_upper: float
+    better: bool
+    level: float
+    points: int
+    log_partition: LogPartition
+
+
 class Tried(_Part):
     """One row of tuning: a chain scored at one length."""
 

@@ -42,17 +42,15 @@ def samples_section(contents: RunContents) -> Section:
     if contents.real is not None:
         grids.append(_grid(contents.real, "Real", "Test images that training never saw.", "reference"))
     else:
-        absent.append(
-            missing("The test images are not at hand (`data.test`). For digits this makes them:", "gebm data mnist OUT")
-        )
+        absent.append(missing_real())
     if contents.base is not None:
         grids.append(_grid(contents.base.images, "Generator alone", "Prior draws, straight through the base.", "first"))
     else:
-        absent.append(_missing_samples(contents.run, "base"))
+        absent.append(missing_samples(contents.run, "base"))
     if contents.model is not None:
         grids.append(_grid(contents.model.images, "Model", sampler_words(contents.model), "second"))
     else:
-        absent.append(_missing_samples(contents.run, "model"))
+        absent.append(missing_samples(contents.run, "model"))
     blocks: list[Block] = [Columns(tuple(grids), 290)] if grids else []
     blocks += absent
     for name, samples in (("generator", contents.base), ("model", contents.model)):
@@ -85,7 +83,7 @@ def neighbours_section(contents: RunContents) -> Section:
     title = "Nearest training images"
     lead = "Does the model repeat what it was trained on? Nearest by the squared difference of pixels."
     if contents.model is None:
-        return Section(title, (_missing_samples(contents.run, "model"),), lead)
+        return Section(title, (missing_samples(contents.run, "model"),), lead)
     if contents.train is None:
         return Section(title, (Text("The training images (`data.train`) are not at hand.", "missing"),), lead)
     samples = contents.model.images[:COMPARED]
@@ -192,7 +190,13 @@ def _pairs(contents: RunContents) -> tuple[Block, ...]:
     return Text(words), Columns(grids, 290)
 
 
-def _missing_samples(run: str, which: str) -> Text:
+def missing_real() -> Text:
+    """The sentence in place of the test samples."""
+    return missing("The test images are not at hand (`data.test`). For digits this makes them:", "gebm data mnist OUT")
+
+
+def missing_samples(run: str, which: str) -> Text:
+    """The sentence in place of the samples of `base` or `model`, and what draws them."""
     name = "base" if which == "base" else "ula"
     what = "the generator alone" if which == "base" else "the model"
     return missing(
