@@ -44,11 +44,8 @@ class DigitClassifier(nn.Module):
         return self.layers(images)
 
 
-def single_digits(url: str, limit: int = MOST_IMAGES) -> SingleDigits:
-    """The channels of the first `limit` images of a labelled set, each a digit by itself.
-
-    Raises `InputError` when the set has no labels, or not 10 to the power of its channels many classes.
-    """
+def check_stacked_digits(url: str) -> int:
+    """The number of channels of a labelled set of stacked digits. Raises `InputError` for any other set."""
     index = load_index(url)
     channels = index.image_shape[0]
     if len(index.image_shape) != 3 or index.classes != DIGITS**channels:
@@ -56,6 +53,12 @@ def single_digits(url: str, limit: int = MOST_IMAGES) -> SingleDigits:
             f"{url}: {index.classes or 'no'} classes of shape {'x'.join(map(str, index.image_shape))}; modes are "
             "counted with stacked digits, one a channel, whose label is their number (`gebm data stacked_mnist`)"
         )
+    return channels
+
+
+def single_digits(url: str, limit: int = MOST_IMAGES) -> SingleDigits:
+    """The channels of the first `limit` images of a labelled set, each a digit by itself. Raises `InputError`."""
+    channels = check_stacked_digits(url)
     batch = read_all(url, limit)
     assert batch.labels is not None
     return SingleDigits(batch.images.reshape(-1, 1, *batch.images.shape[2:]), digits_of(batch.labels, channels))

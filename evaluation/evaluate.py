@@ -15,6 +15,7 @@ from gebm.evaluation.features import extract_feature_sets
 from gebm.evaluation.frechet import FrechetStatistics, covariance_root, frechet_distance
 from gebm.evaluation.jackknife import paired_jackknife, split_into_groups
 from gebm.evaluation.kernel_distance import kernel_distance
+from gebm.evaluation.modes import check_mode_sets, count_modes
 from gebm.evaluation.settings import EvaluationSettings
 from gebm.evaluation.two_sample import TestResult, mmd_test, relative_mmd_test
 
@@ -35,6 +36,10 @@ MEASURES = (
     "mmd_model",
     "mmd_null",
     "mmd_relative",
+    "modes_base",
+    "modes_model",
+    "modes_real",
+    "modes_classifier",
 )
 """Keys of a result that are None where they were not asked for."""
 
@@ -44,6 +49,7 @@ def evaluate(
     samples: str,
     reference: str,
     base: str | None = None,
+    digits: str | None = None,
     settings: EvaluationSettings,
     seed: int = 0,
     cache: str | None = None,
@@ -60,8 +66,9 @@ def evaluate(
         samples: shard set of the model's samples.
         reference: shard set of real images.
         base: shard set of samples of the generator alone; without it there is no ratio and no relative test.
+        digits: labelled training images of stacked digits, for the metric `modes`.
         settings: what to measure.
-        seed: of groups, halves and permutations.
+        seed: of groups, halves, permutations and the classifier of digits.
         cache: URL of a directory that keeps features.
         actors: processes that extract features.
         gpus_per_actor: None to share the cluster's GPUs among the actors, 0 for CPUs.
@@ -71,13 +78,18 @@ def evaluate(
         JSON-able. `fid_base`, `fid_model`, `fid_ratio`, `fid_ratio_interval` (95%),
         `fid_ratio_bias_corrected`, `kid_base`, `kid_model`; `mmd_base`, `mmd_model`, `mmd_null`, each with
         `statistic`, `p_value`, `n`, `m`, `permutations`; `mmd_relative` with `statistic`, `p_value`;
+        `modes_base`, `modes_model`, `modes_real`, each with `covered`, `of`, `kl_to_uniform`, `n`, and
+        `modes_classifier` with `accuracy` and `n`;
         `n_real`, `n_generated`, `extractor` (name, layer, input size, digest of the weights, dimension),
         `warnings`, `details`. What was not asked for, or needs a base that is not given, is None.
 
     Raises:
-        InputError: shard sets that cannot be read or compared; unequal sizes, unless the settings allow them.
+        InputError: shard sets that cannot be read or compared; unequal sizes, unless the settings allow them;
+            modes asked for without labelled digits.
     """
     sets = {"samples": samples, "reference": reference} | ({"base": base} if base is not None else {})
+    if "modes" in settings.metrics:
+        check_mode_sets(sets.values(), digits, reference)
     warnings = _check_sets(sets, settings)
     features, description = _extract(sets, settings, cache, actors, gpus_per_actor, progress)
     real, model, base_features = features["reference"], features["samples"], features.get("base")
@@ -97,6 +109,11 @@ def evaluate(
                 distance = kernel_distance(generated, real)
                 result[f"kid_{name}"] = distance.mean
                 details[f"kid_{name}"] = distance._asdict()
+    if digits is not None and "modes" in settings.metrics:
+        tell(1, 3, "modes covered")
+        names = {"samples": "model", "base": "base", "reference": "real"}
+        counted = count_modes({names[key]: url for key, url in sets.items()}, digits, reference, seed)
+        result |= {f"modes_{name}": counts for name, counts in counted.items()}
     tell(2, 3, "two-sample tests")
     found, detail = _tests(real, model, base_features, settings, seed, warnings)
     result |= found

@@ -7,6 +7,7 @@ leaves `K (1 - 1/K)^n` of `K` modes out, so real images are counted beside.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from gebm.cluster.reader import iterate_batches
 from gebm.evaluation.digit_classifier import (
     DIGITS,
     DigitClassifier,
+    check_stacked_digits,
     classify,
     single_digits,
     train_digit_classifier,
@@ -56,20 +58,31 @@ def modes_of(classifier: DigitClassifier, url: str) -> np.ndarray:
     return np.concatenate(found)
 
 
-def count_modes(sets: dict[str, str], *, train: str, test: str, seed: int) -> dict[str, Any]:
+def check_mode_sets(sets: Iterable[str], train: str | None, test: str) -> None:
+    """Raise `InputError` unless `train` and `test` are labelled stacked digits and all sets have images like theirs."""
+    if train is None:
+        raise InputError(
+            "evaluation.metrics: modes are counted by a classifier of digits, and no labelled training images are "
+            "given: give them (--digits; `gebm data stacked_mnist` makes some), or leave modes out"
+        )
+    for url in (train, test):
+        check_stacked_digits(url)
+    shape = load_index(train).image_shape
+    for url in (test, *sets):
+        if load_index(url).image_shape != shape:
+            raise InputError(f"{url}: images of another shape than {train}; modes are counted on images of one shape")
+
+
+def count_modes(sets: dict[str, str], train: str, test: str, seed: int) -> dict[str, Any]:
     """Coverage of each shard set of `sets`, by a classifier trained on the labelled set `train`.
 
     Returns, JSON-able, `{name: coverage}` and `classifier` with its `accuracy` on the single digits of the
-    labelled set `test` and their number `n`. Raises `InputError` for sets that are not stacked digits.
+    labelled set `test` and their number `n`. Raises `InputError` as `check_mode_sets`.
     """
-    known, held_out = single_digits(train), single_digits(test)
-    shape = load_index(train).image_shape
-    for url in (test, *sets.values()):
-        if load_index(url).image_shape != shape:
-            raise InputError(f"{url}: images of another shape than {train}; modes are counted on images of one shape")
-    classifier = train_digit_classifier(known, seed)
+    check_mode_sets(sets.values(), train, test)
+    held_out = single_digits(test)
+    classifier = train_digit_classifier(single_digits(train), seed)
     right = classify(classifier, held_out.images) == held_out.labels
-    found: dict[str, Any] = {
-        name: coverage(modes_of(classifier, url), DIGITS ** shape[0])._asdict() for name, url in sets.items()
-    }
+    of = DIGITS ** load_index(test).image_shape[0]
+    found: dict[str, Any] = {name: coverage(modes_of(classifier, url), of)._asdict() for name, url in sets.items()}
     return {**found, "classifier": {"accuracy": float(right.mean()), "n": len(right)}}

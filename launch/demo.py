@@ -112,6 +112,7 @@ def _stages(
                 base,
                 recipe.evaluation,
                 report,
+                digits=stages.digits_of_run(run, recipe),
                 seed=recipe.seed,
                 out=storage.join(run, EVALUATION),
                 cache=stages.features_cache(run),

@@ -18,6 +18,7 @@ TESTS = {
     "mmd_null": "data against data",
     "mmd_relative": "model closer to the data than its base?",
 }
+MODES = {"base": "base", "model": "model", "real": "real test images"}
 
 
 def print_run(run: str, console: Console | None = None) -> None:
@@ -54,6 +55,7 @@ def print_evaluation(result: dict[str, Any], console: Console | None = None) -> 
         if model is not None or base is not None:
             table.add_row(metric.upper(), _number(base), _number(model), _ratio(result) if metric == "fid" else "")
     console.print(table)
+    print_modes(result, console)
     tests = {name: label for name, label in TESTS.items() if result.get(name)}
     if tests:
         table = Table("MMD test", "statistic", "p-value", box=None)
@@ -79,12 +81,30 @@ def print_comparison(result: dict[str, Any], level: float, console: Console | No
         console.print(f"at level {level:g} the two samples [bold]{verdict}[/bold] (p = {p_value:.4g})")
 
 
+def print_modes(result: dict[str, Any], console: Console) -> None:
+    """Modes of stacked digits that are covered, where they were counted."""
+    rows = [(label, result.get(f"modes_{name}")) for name, label in MODES.items()]
+    if not any(found for _, found in rows):
+        return
+    table = Table("modes of stacked digits", "covered", "of", "KL to uniform, nats", "images", box=None)
+    for label, found in rows:
+        if found:
+            kl = f"{found['kl_to_uniform']:.3f}"
+            table.add_row(label, f"{found['covered']:,}", f"{found['of']:,}", kl, f"{found['n']:,}")
+    console.print(table)
+    classifier = result["modes_classifier"]
+    console.print(
+        f"[dim]classifier of single digits: {classifier['accuracy']:.1%} of {classifier['n']:,} test digits right[/dim]"
+    )
+
+
 def print_likelihood(result: dict[str, Any], console: Console | None = None) -> None:
     """Held-out negative log-likelihood of base and model with its errors, and whether the model is better."""
     console = console or standard_output()
     c = result["log_partition"]
-    title = f"negative log-likelihood of {result['points']:,} held-out points, nats a point"
-    table = Table("", "value", "standard error", box=None, title=title, title_justify="left")
+    heading = f"nats a point, {result['points']:,} held-out points"
+    title = "negative log-likelihood"
+    table = Table(heading, "value", "standard error", box=None, title=title, title_justify="left")
     table.add_row("base", f"{result['base']:.3f}", f"{result['base_error']:.3f}")
     table.add_row("model", f"{result['model']:.3f}", f"{result['model_error']:.3f}")
     table.add_row("model - base", f"{result['difference']:+.3f}", f"{result['difference_error']:.3f}")

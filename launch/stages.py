@@ -6,7 +6,7 @@ it gets on by `report(done, total, detail)`. All but `prepare_data` and `write_r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,6 +196,7 @@ def evaluate_samples(
     settings: EvaluationSettings,
     report: Report,
     *,
+    digits: str | None = None,
     seed: int,
     out: str | None,
     cache: str | None,
@@ -203,9 +204,10 @@ def evaluate_samples(
 ) -> dict[str, Any]:
     """Compare samples (and those of the base alone) with reference images; write the result to `out`.
 
-    A result at `out` that came from the same images, settings and seed is returned as it is.
+    `digits`: labelled training images of stacked digits, for the metric `modes`. A result at `out` that came from
+    the same images, settings and seed is returned as it is.
     """
-    request = _request(samples, reference, base, settings, seed)
+    request = _request(samples, reference, base, digits, settings, seed)
     if out is not None and (found := _finished_evaluation(out, request)) is not None:
         return found
     staff = plan_actors(actors)
@@ -213,6 +215,7 @@ def evaluate_samples(
         samples=samples,
         reference=reference,
         base=base,
+        digits=digits,
         settings=settings,
         seed=seed,
         cache=cache,
@@ -286,9 +289,13 @@ def is_evaluated(run: str, samples: str, reference: str, base: str | None, recip
     location = storage.join(run, EVALUATION)
     if not storage.exists(location):
         return False
-    return (
-        _finished_evaluation(location, _request(samples, reference, base, recipe.evaluation, recipe.seed)) is not None
-    )
+    request = _request(samples, reference, base, digits_of_run(run, recipe), recipe.evaluation, recipe.seed)
+    return _finished_evaluation(location, request) is not None
+
+
+def digits_of_run(run: str, recipe: Recipe) -> str | None:
+    """The labelled digits that modes are counted with: the training images, None where no modes are asked for."""
+    return data_url(run, recipe, "train") if "modes" in recipe.evaluation.metrics else None
 
 
 def features_cache(run: str) -> str:
@@ -311,11 +318,13 @@ def farm_report(report: Report, unit: str, total: int = 0) -> Callable[[FarmProg
     return tell
 
 
-def _request(samples: str, reference: str, base: str | None, settings: EvaluationSettings, seed: int) -> dict[str, Any]:
+def _request(
+    samples: str, reference: str, base: str | None, digits: str | None, settings: EvaluationSettings, seed: int
+) -> dict[str, Any]:
     """What an evaluation was asked: enough to tell whether it is the same question again."""
-    sets: Sequence[tuple[str, str | None]] = (("samples", samples), ("reference", reference), ("base", base))
+    sets: dict[str, str | None] = {"samples": samples, "reference": reference, "base": base, "digits": digits}
     return {
-        **{name: url and {"url": url, "digest": index_digest(load_index(url))} for name, url in sets},
+        **{name: url and {"url": url, "digest": index_digest(load_index(url))} for name, url in sets.items()},
         "settings": settings.model_dump(mode="json"),
         "seed": seed,
     }

@@ -15,8 +15,12 @@ def command(
     base: Annotated[
         str | None, typer.Option(metavar="SHARDS", help="Shards of the generator alone: adds ratios to it.")
     ] = None,
-    metrics: Annotated[str | None, typer.Option(help="Comma-separated: fid, kid.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="Comma-separated: fid, kid, modes.")] = None,
     tests: Annotated[str | None, typer.Option(help="Comma-separated: mmd, relative; 'none' for none.")] = None,
+    digits: Annotated[
+        str | None,
+        typer.Option(metavar="SHARDS", help="Labelled training digits, for modes: a classifier learns them."),
+    ] = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="JSON file that gets the whole result.")] = None,
     extractor: Annotated[
         str | None,
@@ -64,7 +68,7 @@ def command(
             ),
         },
     )
-    sets = [storage.absolute(url) if url else None for url in (samples, reference, base)]
+    sets = [storage.absolute(url) if url else None for url in (samples, reference, base, digits)]
     for url in filter(None, sets):
         load_index(url)
     with make_display().stage("evaluate") as report, connection(address):
@@ -74,6 +78,7 @@ def command(
             sets[2],
             settings,
             report,
+            digits=sets[3],
             seed=seed,
             out=storage.absolute(out) if out else None,
             cache=storage.absolute(cache) if cache else None,

@@ -11,6 +11,7 @@ from gebm.launch.report.chains import chains_section
 from gebm.launch.report.contents import RunContents, read_contents
 from gebm.launch.report.likelihood import likelihood_section
 from gebm.launch.report.measurements import measurements
+from gebm.launch.report.modes import modes_section
 from gebm.launch.report.pictures import neighbours_section, samples_section
 from gebm.launch.report.points import points_section
 from gebm.launch.report.summary import summarise_run
@@ -34,6 +35,7 @@ def build_report(run: str, *, progress: Callable[[int, int, str], None] | None =
     parts: list[tuple[str, Callable[[], Section | None]]] = [
         ("samples", lambda: points_section(contents) if contents.are_vectors else samples_section(contents)),
         ("measurements", lambda: measurements(contents.evaluation, level) if contents.evaluation else None),
+        ("modes", lambda: modes_section(contents.evaluation) if contents.evaluation else None),
         ("likelihood", lambda: likelihood_section(contents.likelihood) if contents.likelihood else None),
         ("energies", lambda: chains_section(contents)),
         ("nearest training images", lambda: None if contents.are_vectors else neighbours_section(contents)),

@@ -26,6 +26,22 @@ class Test(_Part):
     permutations: int | None = None
 
 
+class Modes(_Part):
+    """Modes of stacked digits in a sample."""
+
+    covered: int
+    of: int
+    kl_to_uniform: float
+    n: int
+
+
+class DigitAccuracy(_Part):
+    """Of the classifier that modes are counted with, on `n` single test digits."""
+
+    accuracy: float
+    n: int
+
+
 class Evaluation(_Part):
     """`evaluation/main.json`, what `gebm evaluate` found; None for what was not asked for."""
 
@@ -40,6 +56,10 @@ class Evaluation(_Part):
     mmd_model: Test | None = None
     mmd_null: Test | None = None
     mmd_relative: Test | None = None
+    modes_base: Modes | None = None
+    modes_model: Modes | None = None
+    modes_real: Modes | None = None
+    modes_classifier: DigitAccuracy | None = None
     n_real: int | None = None
     n_generated: int | None = None
     extractor: dict[str, Any] | None = None

@@ -10,9 +10,12 @@ import pytest
 from gebm.cluster.errors import InputError
 from gebm.evaluation import digit_classifier
 from gebm.evaluation.digit_classifier import classify, digits_of, single_digits, train_digit_classifier
+from gebm.evaluation.evaluate import evaluate
+from gebm.evaluation.extractors import ExtractorSettings
 from gebm.evaluation.modes import count_modes, coverage, expected_coverage
+from gebm.evaluation.settings import EvaluationSettings
 from gebm.launch.data.splits import write_split
-from gebm.sampler.work import png_samples
+from gebm.sampler.work import stored_samples
 from tests.conftest import draw_digit
 
 
@@ -21,9 +24,7 @@ def write_stacked(url: str, digits: np.ndarray, seed: int, labelled: bool = True
     random = np.random.default_rng(seed)
     images = np.stack([[draw_digit(int(d), 32, 1, random)[..., 0] for d in row] for row in digits])
     places = 10 ** np.arange(digits.shape[1] - 1, -1, -1)
-    samples = list(png_samples(images, 0))
-    if labelled:
-        samples = [{**sample, "cls": b"%d" % label} for sample, label in zip(samples, digits @ places, strict=True)]
+    samples = stored_samples(images, (digits @ places).tolist() if labelled else None, first=0)
     classes = 10 ** digits.shape[1] if labelled else None
     write_split(url, samples, image_shape=images.shape[1:], classes=classes, shard_size=500)
     return url
@@ -74,7 +75,7 @@ def test_modes_of_images_are_those_that_were_drawn(stacked, few_steps):
     test = stacked("held-out", random.integers(0, 10, (40, 3)))
     even = stacked("even", np.array(list(np.ndindex(10, 10, 10))), labelled=False)
     poor = stacked("poor-one", np.array([[3, 1, b] for b in range(5) for _ in range(8)]), labelled=False)
-    found = count_modes({"even": even, "poor": poor}, train=train, test=test, seed=0)
+    found = count_modes({"even": even, "poor": poor}, train, test, seed=0)
     assert found["classifier"]["n"] == 120 and found["classifier"]["accuracy"] > 0.97
     assert found["even"]["covered"] >= 930 and found["even"]["of"] == 1000
     assert found["even"]["kl_to_uniform"] < 0.1
@@ -97,4 +98,30 @@ def test_sets_that_are_not_stacked_digits_are_refused(stacked, tiny_shards, make
     with pytest.raises(InputError, match="10 classes of shape 3x32x32"):
         single_digits(make_shards((20,), channels=3))
     with pytest.raises(InputError, match="images of another shape"):
-        count_modes({"x": unlabelled}, train=tiny_shards, test=tiny_shards, seed=0)
+        count_modes({"x": unlabelled}, tiny_shards, tiny_shards, seed=0)
+
+
+MODES_ALONE = EvaluationSettings(metrics=("modes",), tests=(), extractor=ExtractorSettings(name="raw"))
+
+
+def test_an_evaluation_counts_modes_of_model_base_and_real_images(stacked, few_steps, ray_cluster):
+    random = np.random.default_rng(5)
+    train, real = (stacked(name, random.integers(0, 10, (120, 3))) for name in ("learnt", "real-ones"))
+    model = stacked("of-model", random.integers(0, 10, (120, 3)), labelled=False)
+    base = stacked("of-base", np.full((120, 3), 4), labelled=False)
+    request = {"reference": real, "digits": train, "settings": MODES_ALONE}
+    found = evaluate(samples=model, base=base, **request)
+    assert found["modes_base"]["covered"] < 10 < 100 < found["modes_model"]["covered"]
+    assert found["modes_base"]["kl_to_uniform"] > 6 > 3 > found["modes_model"]["kl_to_uniform"]
+    assert found["modes_real"]["n"] == 120 and found["modes_classifier"]["n"] == 360
+    assert evaluate(samples=model, **request)["modes_base"] is None
+
+
+def test_modes_without_labelled_digits_are_refused_before_any_work(stacked, tiny_shards, make_shards):
+    real = stacked("refused", np.zeros((4, 3), int))
+    with pytest.raises(InputError, match="no labelled training images are given"):
+        evaluate(samples=real, reference=real, settings=MODES_ALONE)
+    with pytest.raises(InputError, match="10 classes of shape 3x32x32"):
+        evaluate(samples=real, reference=real, digits=make_shards((20,), channels=3), settings=MODES_ALONE)
+    with pytest.raises(InputError, match="images of another shape"):
+        evaluate(samples=real, reference=real, digits=tiny_shards, settings=MODES_ALONE)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
@@ -23,6 +24,7 @@ from gebm.launch.report.pictures import NEIGHBOURS, nearest
 from gebm.launch.report.training import phase_marks
 from gebm.launch.report.verdict import judge
 from gebm.launch.report.wording import duration, number, p_words
+from gebm.launch.results import print_evaluation
 from tests.conftest import draw_digit
 from tests.evaluation.test_report_page import outline
 from tests.launch.synthetic_run import evaluated_energy, evaluation, write_run, write_set
@@ -30,7 +32,8 @@ from tests.launch.synthetic_run import evaluated_energy, evaluation, write_run, 
 SUMMARY_KEYS = {
     *("fid_base", "fid_model", "fid_ratio", "fid_ratio_interval", "kid_base", "kid_model"),
     *("mmd_base", "mmd_model", "mmd_null", "mmd_relative"),
-    *("n_real", "n_generated", "extractor", "seed", "versions", "seconds"),
+    *("modes_base", "modes_model", "modes_real", "modes_classifier"),
+    *("n_real", "n_generated", "extractor", "likelihood", "seed", "versions", "seconds"),
 }
 
 
@@ -317,3 +320,25 @@ def test_numbers_are_written_as_a_reader_would_say_them():
     assert written == ["325", "0.660", "0.0341", "−0.000210", "3.10e−19", "1,234,567", "0.000", "1,000", "–", "–"]
     assert [p_words(p) for p in (0.0421, 0.001, 3e-9)] == ["p = 0.042", "p = 0.0010", "p < 0.0001"]
     assert [duration(s) for s in (2.31, 41.2, 372.0, 11100.0)] == ["2.3 s", "41 s", "6 min 12 s", "3 h 5 min"]
+
+
+def test_modes_are_told_beside_what_even_draws_would_cover(run):
+    found = {"covered": 700, "of": 1000, "kl_to_uniform": 0.91, "n": 2000}
+    modes = {
+        "modes_base": found,
+        "modes_model": found | {"covered": 812, "kl_to_uniform": 0.52},
+        "modes_real": found | {"covered": 861, "kl_to_uniform": 0.27},
+        "modes_classifier": {"accuracy": 0.985, "n": 6000},
+    }
+    (run / "evaluation/main.json").write_text(json.dumps(evaluation() | modes))
+    html = page_of(run)
+    assert "<h2>Modes</h2>" in html and "865 by as many even draws" in html and "98.5%" in html
+    assert {key: summary_of(run)[key] for key in modes} == modes
+    console = Console(record=True, width=160)
+    print_evaluation(summary_of(run), console)
+    assert re.search(r"model +812 +1,000 +0\.520 +2,000", console.export_text())
+
+
+def test_a_run_whose_modes_were_not_counted_says_nothing_of_them(run):
+    assert "<h2>Modes</h2>" not in page_of(run)
+    assert summary_of(run)["modes_model"] is None
