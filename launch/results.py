@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gebm.cluster import storage
+from gebm.launch.illustration.run import NUMBERS
 from gebm.launch.run_directory import REPORT, SUMMARY, TIMINGS
 from gebm.launch.timings import read_timings
 
@@ -36,6 +37,18 @@ def print_run(run: str, console: Console | None = None) -> None:
     console.print(table)
     console.print(f"seconds by stage: {storage.join(run, TIMINGS)}")
     console.print(f"[bold]report: {storage.join(run, REPORT)}")
+
+
+def print_illustration(page: str, console: Console | None = None) -> None:
+    """What the energy did in every case of the illustration, and the path of its page."""
+    console = console or standard_output()
+    folder = page.rpartition("/")[0]
+    table = Table("mass in the wrong place", "base", "model", "training data", box=None)
+    for case, numbers in storage.read_json(storage.join(folder, NUMBERS)).items():
+        errors = (numbers[f"mass_error_{of}"] for of in ("base", "model", "training_data"))
+        table.add_row(case, *(f"{error:.3f}" for error in errors))
+    console.print(table)
+    console.print(f"[bold]page: {page}")
 
 
 def print_evaluation(result: dict[str, Any], console: Console | None = None) -> None:
