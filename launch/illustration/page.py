@@ -105,11 +105,15 @@ def _table(measured: Measurement) -> Table:
         ),
     ]
     if measured.toy not in MIXTURES:
+        off_support = measured.base_distance > RIGHT_SUPPORT
         rows.append(
             (
                 Cell("Mean distance from the curve", note="how wrong the support is"),
                 Cell(f"{measured.base_distance:.3f}"),
-                Cell(f"{measured.model_distance:.3f}", tone=_tone(measured.base_distance, measured.model_distance)),
+                Cell(
+                    f"{measured.model_distance:.3f}",
+                    tone=_tone(measured.base_distance, measured.model_distance) if off_support else "plain",
+                ),
             )
         )
     rows.append(
@@ -145,7 +149,7 @@ def _method() -> Section:
                 f"where its nearest point of the target’s curve is. Total variation, ½ Σ |p − q| over {BINS} equal "
                 "bins, is the share of the mass that would have to be moved. Maps of mass are blurred a little, base "
                 "and model on the scale of the target; the dark line in the map of the log-weight is the base’s "
-                "support. A grey line beside base and model is the target’s support, where theirs is another."
+                "support. A dashed line beside base and model is the target’s support, where theirs is another."
             ),
         ),
     )

@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Drawing
 from scipy.ndimage import gaussian_filter
 
-from gebm.launch.data.toy import MIXTURES
+from gebm.launch.data.toy import CURVES, MIXTURES
 from gebm.launch.illustration.cases import Case
 from gebm.launch.illustration.measure import RIGHT_SUPPORT, Measurement, log_weight
 
@@ -151,9 +151,7 @@ def _mass_in_plane(
     tint = LinearSegmentedColormap.from_list("tint", [PAPER, colour])
     axes.imshow(shown.T, origin="lower", extent=(*limits[0], *limits[1]), cmap=tint, vmin=0, vmax=1)
     if points is not measured.target and measured.base_distance > RIGHT_SUPPORT:
-        axes.scatter(
-            measured.target[:4000, 0], measured.target[:4000, 1], s=0.5, color=TARGET, alpha=0.25, linewidths=0
-        )
+        axes.plot(*CURVES[measured.toy](np.linspace(0, 1, 400)), color=TARGET, linewidth=0.8, linestyle=(0, (4, 3)))
     _frame(axes)
 
 
