@@ -17,7 +17,7 @@ def command(
     ] = "mnist",
     out: Annotated[
         str | None,
-        typer.Option(help="Run directory: new, or one to go on with. [default: runs/demo or runs/illustration]"),
+        typer.Option(help="Run directory: new, or one to go on with. Without: runs/demo or runs/illustration."),
     ] = None,
     seed: Seed = None,
     overrides: Set = None,
