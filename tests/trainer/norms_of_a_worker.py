@@ -1,0 +1,48 @@
+"""One of two worker processes of `test_a_conditional_norm_over_two_workers_is_one_over_the_whole_batch`.
+
+Arguments: port, rank. Each takes half of a batch through a conditional network with global batch norms, and compares
+images, statistics and summed gradients with plain batch norms on the whole batch.
+"""
+
+import copy
+import os
+import sys
+
+import torch
+import torch.distributed as dist
+
+from gebm.trainer.batch_norm import GlobalBatchNorm2d, use_global_batch
+from gebm.trainer.model import ModelSettings, build_model
+
+
+def main(port: str, rank: int) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "RANK": str(rank)}
+    dist.init_process_group("gloo")
+    settings = ModelSettings(network="sngan_resnet", latent_dimension=4, width_factor=1 / 32, conditional=True)
+    whole = build_model(settings, (1, 28, 28), classes=3, seed=0).double().base
+    for table in (module for module in whole.modules() if isinstance(module, torch.nn.Embedding)):
+        torch.nn.init.normal_(table.weight, generator=torch.Generator().manual_seed(table.weight.shape[1]))
+    part = copy.deepcopy(whole)
+    use_global_batch(part)
+    assert sum(isinstance(module, GlobalBatchNorm2d) for module in part.modules()) == 5
+
+    generator = torch.Generator().manual_seed(1)
+    latent = torch.randn(8, 4, generator=generator).double()
+    labels = torch.randint(3, (8,), generator=generator)
+    weights = torch.randn(8, 1, 28, 28, generator=generator).double()
+    rows = slice(4 * rank, 4 * rank + 4)
+    images, expected = part(latent[rows], labels[rows]), whole(latent, labels)
+    torch.testing.assert_close(images, expected[rows])
+    (images * weights[rows]).sum().backward()
+    (expected * weights).sum().backward()
+    for (name, mine), theirs in zip(part.named_parameters(), whole.parameters(), strict=True):
+        dist.all_reduce(mine.grad)
+        torch.testing.assert_close(mine.grad, theirs.grad, msg=lambda text, name=name: f"{name}: {text}")
+    for mine, theirs in zip(part.buffers(), whole.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
