@@ -25,7 +25,7 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:  # normalised, mean, variance
-        local_variance, local_mean = torch.var_mean(x, (0, 2, 3), correction=0)
+        local_variance, local_mean = torch.var_mean(x, _all_but_channels(x), correction=0)
         local = torch.stack([local_mean, local_variance])
         gathered = [torch.empty_like(local) for _ in range(dist.get_world_size())]
         dist.all_gather(gathered, local)
@@ -43,20 +43,26 @@ class _Normalise(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         x, weight, mean, inverse_deviation = ctx.saved_tensors
         count = x.numel() // x.shape[1] * dist.get_world_size()
-        local = torch.stack([gradient.sum((0, 2, 3)), (gradient * (x - mean[:, None, None])).sum((0, 2, 3))])
+        rows, channels = _all_but_channels(x), (-1, *[1] * (x.dim() - 2))
+        local = torch.stack([gradient.sum(rows), (gradient * (x - mean.view(channels))).sum(rows)])
         total = local.clone()
         dist.all_reduce(total)
         scale = inverse_deviation if weight is None else weight * inverse_deviation
         slope = -scale * inverse_deviation.square() * total[1] / count
         constant = -scale * total[0] / count - slope * mean
-        at_x = torch.addcmul(constant[:, None, None], x, slope[:, None, None]).addcmul_(gradient, scale[:, None, None])
+        at_x = torch.addcmul(constant.view(channels), x, slope.view(channels)).addcmul_(gradient, scale.view(channels))
         # Gradients of weight and bias stay this worker's part: all parameters' parts are summed together later.
         own = (None, None) if weight is None else (local[1] * inverse_deviation, local[0])
         return at_x, *own, None
 
 
-class GlobalBatchNorm2d(nn.BatchNorm2d):
-    """`BatchNorm2d` over the batches of all workers together (equal local batches)."""
+def _all_but_channels(x: Tensor) -> tuple[int, ...]:
+    """The dimensions of `(n, channels, ...)` that a batch norm takes its means over."""
+    return (0, *range(2, x.dim()))
+
+
+class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """A batch norm over the batches of all workers together (equal local batches)."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -73,13 +79,27 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         return normalised
 
 
+class GlobalBatchNorm1d(GlobalBatchNorm, nn.BatchNorm1d):
+    """`BatchNorm1d` over all workers."""
+
+
+class GlobalBatchNorm2d(GlobalBatchNorm, nn.BatchNorm2d):
+    """`BatchNorm2d` over all workers."""
+
+
+GLOBAL: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: GlobalBatchNorm1d,
+    nn.BatchNorm2d: GlobalBatchNorm2d,
+}
+LOCAL = {global_kind: kind for kind, global_kind in GLOBAL.items()}
+
+
 def use_global_batch(network: nn.Module) -> None:
-    """Turn every `BatchNorm2d` of `network` into a global one, in place, when there are several workers."""
+    """Turn every batch norm of `network` into a global one, in place, when there are several workers."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
     for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = GlobalBatchNorm2d
+        module.__class__ = GLOBAL.get(type(module), type(module))
 
 
 @torch.no_grad()
@@ -91,10 +111,10 @@ def recompute_statistics(base: nn.Module, latents: Tensor, batch_size: int, labe
     An averaged generator has weights that no batch was ever run through: its statistics are computed afresh.
     Every worker does the same on the same latents.
     """
-    norms = [module for module in base.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in base.modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
     types, momenta = [type(norm) for norm in norms], [norm.momentum for norm in norms]
     for norm in norms:
-        norm.__class__ = nn.BatchNorm2d
+        norm.__class__ = LOCAL.get(type(norm), type(norm))  # type: ignore[assignment]
         norm.reset_running_stats()
         norm.momentum = None  # cumulative mean
     was_training = base.training

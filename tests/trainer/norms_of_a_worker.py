@@ -41,6 +41,13 @@ def main(port: str, rank: int) -> None:
         torch.testing.assert_close(mine.grad, theirs.grad, msg=lambda text, name=name: f"{name}: {text}")
     for mine, theirs in zip(part.buffers(), whole.buffers(), strict=True):
         torch.testing.assert_close(mine, theirs)
+
+    # Of vectors too, with a gain and shift of their own: a foreign generator may have them.
+    flat = torch.nn.Sequential(torch.nn.BatchNorm1d(4).double())
+    flat_part = copy.deepcopy(flat)
+    use_global_batch(flat_part)
+    torch.testing.assert_close(flat_part(latent[rows]), flat(latent)[rows])
+    torch.testing.assert_close(flat_part[0].running_var, flat[0].running_var)
     dist.destroy_process_group()
 
 

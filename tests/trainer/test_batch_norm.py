@@ -24,6 +24,13 @@ def test_a_conditional_norm_over_two_workers_is_one_over_the_whole_batch():
     assert [worker.returncode for worker in workers] == [0, 0], "\n".join(errors)
 
 
+def test_statistics_of_vectors_are_recomputed_too():
+    base = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    latents = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    recompute_statistics(base, latents, 16)
+    torch.testing.assert_close(base[1].running_mean, base[0](latents).mean(0).detach())
+
+
 def test_a_conditional_norm_is_a_plain_one_with_the_gain_and_shift_of_the_class():
     norm = ConditionalBatchNorm2d(3, classes=2).double()
     norm.gain.weight.data[1], norm.shift.weight.data[1] = 3.0, -1.0
