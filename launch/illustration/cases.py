@@ -40,7 +40,8 @@ CASES = (
         "trained",
         "illustration_trained",
         "Wrong support, and the base may learn",
-        "The same start, but the ellipse may be stretched and moved while both are trained. The base finds the "
-        "support, which no energy can; the energy finds the mass, which this base cannot.",
+        "The same start, but the ellipse may be stretched and moved while both are trained: the base comes nearer to "
+        "the ring, which no energy can do, and the energy puts the mass right, which this base cannot. “Base” here is "
+        "the trained one.",
     ),
 )
