@@ -15,13 +15,14 @@ from typing import Any
 from gebm.cluster import storage
 from gebm.cluster.errors import FarmError, InputError
 from gebm.cluster.index import ShardIndex, index_digest, load_index
-from gebm.cluster.lanes import LaneReader
 from gebm.cluster.progress_board import ProgressBoard, drain, post, post_and_wait
 from gebm.cluster.resources import WorkerResources, plan_workers
 from gebm.trainer import checkpoint
+from gebm.trainer.callbacks import import_callback, telling
+from gebm.trainer.check import check_job
 from gebm.trainer.guard import TrainingDivergedError
 from gebm.trainer.loop import TrainingJob, train_worker
-from gebm.trainer.model import ModelSettings, build_model, model_digest, pinned
+from gebm.trainer.model import ModelSettings, model_digest, pinned
 from gebm.trainer.settings import TrainerSettings
 
 DEAD_PEER_SECONDS = 120
@@ -77,7 +78,8 @@ def train(
         return TrainResult(where, model_digest(where), settings.rounds, already_finished=True)
     group = plan_workers(workers, gpus_per_worker)
     check_job(job, index, group.workers)
-    tell = progress or (lambda record: None)
+    callbacks = [(path, import_callback(path)) for path in settings.callbacks]
+    tell = telling(callbacks, progress or (lambda record: None))
     for attempt in range(restarts + 1):
         if attempt:
             tell(
@@ -96,21 +98,6 @@ def run_digest(
     sets = [index_digest(index) for index in (data, validation) if index is not None]
     content = [model.model_dump(mode="json"), settings.model_dump(mode="json"), seed, *sets]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def check_job(job: TrainingJob, index: ShardIndex, workers: int) -> None:
-    """Raise `InputError` now for what would make every worker fail later."""
-    if job.validation is not None:
-        shape = load_index(job.validation).image_shape
-        if shape != index.image_shape:
-            raise InputError(
-                f"{job.validation}: its samples have the shape {shape}, those of {job.data} {index.image_shape}; "
-                "give a validation set of the same kind"
-            )
-    build_model(job.model, index.image_shape, index.classes)
-    LaneReader(
-        job.data, seed=job.seed, batch_size=job.settings.batch_size, lanes=job.settings.lanes, world=workers
-    ).close()
 
 
 def _run_group(job: TrainingJob, group: WorkerResources, tell: Progress) -> Exception | None:

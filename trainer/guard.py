@@ -56,6 +56,17 @@ class Rollback(NamedTuple):
         }
 
 
+def rollback_records(
+    rollbacks: tuple[Rollback, ...], round_number: int, phase: Phase, factor: float
+) -> list[dict[str, Any]]:
+    """The lines of metrics of the roll-backs to just this round: they begin the segment that comes after it."""
+    return [
+        rollback.record(phase, factor**number)
+        for number, rollback in enumerate(rollbacks, 1)
+        if rollback.to == round_number
+    ]
+
+
 def check_values(values: dict[str, float], *, round_number: int, phase: Phase, energy_limit: float) -> None:
     """Raise `TrainingDivergedError` when a metric is not finite or a mean of `E + c` is beyond `energy_limit`.
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -14,20 +11,20 @@ from gebm.cluster.lanes import LaneReader
 from gebm.trainer import checkpoint
 from gebm.trainer.batch_norm import use_global_batch
 from gebm.trainer.card import model_card
-from gebm.trainer.guard import Rollback, TrainingDivergedError, check_values, check_weights
-from gebm.trainer.learning_rates import learning_rates
-from gebm.trainer.log_partition import monte_carlo_log_partition, prior_draws, prior_labels
-from gebm.trainer.metrics import MetricsWriter, Window
-from gebm.trainer.model import GEBM, ModelSettings, save_model
+from gebm.trainer.finished_model import finished_model
+from gebm.trainer.guard import Rollback, TrainingDivergedError, check_values, check_weights, rollback_records
+from gebm.trainer.keeper import Keeper, Post
+from gebm.trainer.learning_rates import learning_rates, read_plateaus
+from gebm.trainer.metrics import Window
+from gebm.trainer.model import ModelSettings, save_model
 from gebm.trainer.noise import GlobalNoise
 from gebm.trainer.phases import enter_phase, phase_ends, phase_of_round
 from gebm.trainer.real_data import real_data
 from gebm.trainer.rounds import ROUNDS
 from gebm.trainer.settings import TrainerSettings
 from gebm.trainer.state import TrainingState, initial_state
+from gebm.trainer.watch.watch import Watch
 from gebm.trainer.workers import Workers
-
-Post = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -62,16 +59,22 @@ def train_worker(job: TrainingJob, workers: Workers, post: Post) -> None:
         manifest = checkpoint.read_manifest(job.run, job.run_digest)
         state = newest_state(job, workers, reader, manifest)
         while True:
+            keeper = Keeper(job, state, manifest, post) if workers.rank == 0 else None
             try:
-                manifest = run_rounds(job, state, workers, reader, post, manifest)
+                run_rounds(job, state, workers, reader, keeper)
                 break
             except TrainingDivergedError as error:
                 state, manifest = roll_back(job, workers, reader, state, error)
-                if workers.rank == 0:
-                    post(rollback_records(state, settings)[-1])
-        if workers.rank == 0:
-            export(job, state)
-            checkpoint.write_manifest(job.run, manifest.model_copy(update={"finished": True}))
+                if keeper is not None:
+                    told = rollback_records(state.rollbacks, state.round, state.phase, settings.rollback_factor)
+                    keeper.post(told[-1])
+            finally:
+                if keeper is not None:
+                    keeper.close()
+        if keeper is not None:
+            model = finished_model(job, state)
+            save_model(model, job.model, storage.join(job.run, "model"), model_card(job, model))
+            checkpoint.write_manifest(job.run, keeper.manifest.model_copy(update={"finished": True}))
     finally:
         reader.close()
 
@@ -108,21 +111,13 @@ def roll_back(
 
 
 def run_rounds(
-    job: TrainingJob,
-    state: TrainingState,
-    workers: Workers,
-    reader: LaneReader,
-    post: Post,
-    manifest: checkpoint.CheckpointManifest,
-) -> checkpoint.CheckpointManifest:
-    """All rounds that are left. Rank 0 keeps the manifest of checkpoints, and returns it as it is then."""
+    job: TrainingJob, state: TrainingState, workers: Workers, reader: LaneReader, keeper: Keeper | None
+) -> None:
+    """All rounds that are left. The worker with a `keeper` writes."""
     settings = job.settings
     noise = GlobalNoise(job.seed, settings.batch_size, torch.from_numpy(reader.rows), workers.device, state.dtype)
     data = real_data(reader, device=workers.device, dtype=state.dtype, conditional=state.model.classes is not None)
-    writer = MetricsWriter(job.run, state.round) if workers.rank == 0 else None
-    if writer is not None:
-        for record in rollback_records(state, settings):
-            writer.write(record)
+    watch = Watch(job, state, workers)
     window = Window(state.batches)
     ends = phase_ends(settings)
     while state.round < settings.rounds:
@@ -139,46 +134,11 @@ def run_rounds(
         if keep:
             check_weights(state.networks(), round_number=state.round, phase=phase)
         record, timings = window.close(state.round, phase, state.batches, settings.batch_size)
-        record |= learning_rates(state, settings)
-        if writer is None:
+        reading = watch.read(last=last)
+        timings["watch_seconds"] = window.restart()
+        read_plateaus(state, settings, reading.values)
+        if keeper is None:
             continue
-        writer.write(record, timings)
-        post({**record, **timings, "rounds": settings.rounds})
+        keeper.write(record | learning_rates(state, settings) | reading.values, timings, reading.picture)
         if keep:
-            manifest = checkpoint.save_checkpoint(job.run, manifest, state, settings.keep_checkpoints)
-            writer.next_segment(state.round)
-    return manifest
-
-
-def rollback_records(state: TrainingState, settings: TrainerSettings) -> list[dict[str, Any]]:
-    """The lines of metrics of the roll-backs to just this round: they begin the segment that comes after it."""
-    return [
-        rollback.record(state.phase, settings.rollback_factor**number)
-        for number, rollback in enumerate(state.rollbacks, 1)
-        if rollback.to == state.round
-    ]
-
-
-def export(job: TrainingJob, state: TrainingState) -> None:
-    """Write `model/`: the averaged generator, the averaged energy, and the `c` that belongs to the two."""
-    settings = job.settings
-    if state.phase != "energy":  # no energy phase was asked for: its beginning is the end
-        enter_phase(state, "energy", settings, job.seed)
-    count = settings.log_partition_draws
-    log_partition, error = monte_carlo_log_partition(
-        state,
-        state.energy_average,
-        prior_draws(state, job.seed, "log-partition", count),
-        prior_labels(state, job.seed, "log-partition", count),
-        settings,
-    )
-    model = GEBM(
-        copy.deepcopy(state.base_average),
-        copy.deepcopy(state.energy_average),
-        state.model.latent_dimension,
-        state.model.image_shape,
-        state.model.classes,
-    ).float()
-    model.log_partition = log_partition.cpu()
-    model.log_partition_error = error.cpu()
-    save_model(model, job.model, storage.join(job.run, "model"), model_card(job, model))
+            keeper.save(state)

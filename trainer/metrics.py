@@ -3,6 +3,30 @@
 A segment is rewritten whole as it grows, since object stores cannot append; its name is the first round it holds.
 A resumed run starts at a checkpoint, hence at a segment's beginning: what came after is dropped and written anew,
 so the lines of a run that was interrupted are those of one that was not.
+
+What a line of values may hold, besides `phase` and `round`; means over the rounds since the line before:
+
+- base phase: `negative_log_likelihood` (nats a point, of the batch), `base_gradient_norm`;
+- joint and energy phase: `critic_loss`, `energy_real`, `energy_fake`, `energy_gap` (fake minus real), `penalty`,
+  `log_partition` (as tracked), `log_mean_exp` (of the batch), `energy_gradient_norm`; joint also `base_loss` and
+  `base_gradient_norm`. Gradient norms are taken before clipping.
+
+As they are at that round:
+
+- `learning_rate_base`, `learning_rate_energy`: those that the phase has;
+- where `trainer.watch.every` says: `log_partition_tracked` against `log_partition_fresh`, an estimate from fresh prior
+  draws, with its standard error `log_partition_fresh_error`; `kale_train`, `kale_validation`, on equally many
+  images and the same generated ones, and `kale_gap`, the first minus the second, with its standard error
+  `kale_gap_error`; in the base phase `negative_log_likelihood_train`, `negative_log_likelihood_validation`, of the
+  averaged base;
+- where `trainer.watch.fid_every` says: `fid` and `kid` of a small sample of the averaged base against validation
+  samples.
+
+A line with `event` (a sentence) is a roll-back: training went from round `rolled_back_from` back to `round`, where all
+learning rates are those of the recipe times `learning_rate_scale`.
+
+A line of timings holds `round`, `seconds`, `images_per_second` (real images that went through training) and
+`watch_seconds`, which the other two leave out. Grids of samples are `grids/round-00000100.png`.
 """
 
 from __future__ import annotations
@@ -74,6 +98,11 @@ class Window:
         self._rows, self._batches, self._since = [], batches, now
         values = {"phase": phase, "round": round_number, **means}
         return values, {"round": round_number, "seconds": seconds, "images_per_second": images / seconds}
+
+    def restart(self) -> float:
+        """Begin the next window only now; returns the seconds since the last one was closed."""
+        closed, self._since = self._since, time.perf_counter()
+        return self._since - closed
 
 
 def read_metrics(run: str, kind: str = VALUES) -> list[dict[str, Any]]:

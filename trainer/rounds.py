@@ -144,7 +144,9 @@ def _energy_step(
 
 
 def _as_values(step: EnergyStep) -> Values:
-    return {name: float(value) for name, value in step._asdict().items()}
+    values = {name: float(value) for name, value in step._asdict().items()}
+    norm = values.pop("gradient_norm")
+    return values | {"energy_gap": values["energy_fake"] - values["energy_real"], "energy_gradient_norm": norm}
 
 
 ROUNDS = {"base": base_round, "joint": joint_round, "energy": energy_round}

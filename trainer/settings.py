@@ -69,6 +69,7 @@ class TrainerSettings(StrictModel):
         "pearson",
         "hellinger",
         "jensen_shannon",
+        "mmd",
     ] = "kale"
     batch_size: PositiveInt = 64  # of all workers together
     lanes: PositiveInt = 64  # streams that the data is cut into, whatever the number of workers
@@ -79,6 +80,7 @@ class TrainerSettings(StrictModel):
     log_partition_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     level_penalty: NonNegativeFloat = 1e-3  # times (mean E(y))^2: keeps the meaningless constant in E from drifting
     log_partition_draws: PositiveInt = 10_000  # prior draws of the exported log-partition
+    witness_samples: PositiveInt = 1_000  # training and generated samples each, in the energy exported after mmd
     batch_norm_draws: PositiveInt = 2_000  # prior draws of the averaged generator's batch-norm statistics
     energy_limit: PositiveFloat = 1e3  # a mean of E + c beyond it, either way, counts as divergence
     rollbacks: NonNegativeInt = 2  # times that a run goes back to its last good checkpoint when it diverges ...
@@ -90,6 +92,7 @@ class TrainerSettings(StrictModel):
     joint: JointPhase = JointPhase()
     energy: EnergyPhase = EnergyPhase()
     watch: WatchSettings = WatchSettings()
+    callbacks: tuple[str, ...] = ()  # "package.module:function", called with every record of metrics
 
     @model_validator(mode="after")
     def _checkpoints_follow_logs(self) -> TrainerSettings:
@@ -98,6 +101,16 @@ class TrainerSettings(StrictModel):
                 f"checkpoint_every ({self.checkpoint_every}) must be a multiple of log_every ({self.log_every}): "
                 "a checkpoint must not fall inside a line of metrics"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _readings_fall_on_lines(self) -> TrainerSettings:
+        for key in ("every", "fid_every"):
+            if (getattr(self.watch, key) or 0) % self.log_every:
+                raise ValueError(
+                    f"watch.{key} ({getattr(self.watch, key)}) must be a multiple of log_every ({self.log_every}): "
+                    "readings stand in the lines of metrics"
+                )
         return self
 
     @model_validator(mode="after")

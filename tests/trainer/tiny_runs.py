@@ -11,7 +11,7 @@ from gebm.cluster import storage
 from gebm.cluster.index import build_index, write_index
 from gebm.cluster.shards import write_shard
 from gebm.cluster.vectors import encode_vector
-from gebm.trainer.driver import check_job
+from gebm.trainer.check import check_job
 from gebm.trainer.loop import TrainingJob, train_worker
 from gebm.trainer.metrics import read_metrics
 from gebm.trainer.model import ModelSettings

@@ -13,8 +13,8 @@ class WatchSettings(StrictModel):
 
     every: NonNegativeInt | None = None  # sample grids, KALE, log-partition; absent: checkpoint_every, 0: never
     grid_images: NonNegativeInt = 64
-    images: NonNegativeInt = 512  # training images and as many validation images, for KALE and likelihood
-    draws: NonNegativeInt = 1024  # fresh prior draws: for the log-partition, and as generated side of KALE
+    images: PositiveInt = 512  # training images and as many validation images, for KALE and likelihood
+    draws: PositiveInt = 1024  # fresh prior draws: for the log-partition, and as generated side of KALE
     fid_every: NonNegativeInt = 0  # FID and KID on validation images; 0: never
     fid_images: PositiveInt = 500  # generated and validation images each
     extractor: ExtractorSettings = ExtractorSettings()
