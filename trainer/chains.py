@@ -14,10 +14,11 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor, nn
 
 from gebm.trainer.log_partition import apply_network, prior_draws, prior_labels
 from gebm.trainer.noise import GlobalNoise
-from gebm.trainer.settings import TrainerSettings
+from gebm.trainer.settings import EnergyPhase, TrainerSettings
 from gebm.trainer.state import TrainingState
 from gebm.trainer.steps import ChainImages
 from gebm.trainer.workers import Workers
@@ -34,10 +35,7 @@ def begin_chains(state: TrainingState, settings: TrainerSettings, seed: int) -> 
 def advance_chains(
     state: TrainingState, settings: TrainerSettings, workers: Workers, noise: GlobalNoise
 ) -> ChainImages | None:
-    """Move every chain by `chain_steps` Langevin steps and return this worker's rows; None without chains.
-
-    `z' = z - h (z + beta grad_z E(B(z))) + sqrt(2h) xi`, with `beta` and `h` of the energy phase.
-    """
+    """Move every chain by `chain_steps` Langevin steps and return this worker's rows; None without chains."""
     if state.chains is None:
         return None
     phase, rows = settings.energy, noise.rows.to(state.chains.device)
@@ -45,17 +43,27 @@ def advance_chains(
     labels = None if state.chain_labels is None else state.chain_labels[rows]
     base, energy = state.model.base.eval(), state.model.energy_network.eval().requires_grad_(False)
     for number in range(phase.chain_steps):
-        latent = latent.detach().requires_grad_()
-        images = apply_network(base, latent, labels)
-        tilt = phase.chain_inverse_temperature * apply_network(energy, images, labels).sum()
-        (gradient,) = torch.autograd.grad(tilt, latent)
         step = state.energy_steps * phase.chain_steps + number
         xi = noise.normal("chain-noise", step, state.model.latent_dimension)
-        latent = latent.detach() - phase.chain_step_size * (latent.detach() + gradient)
-        latent = latent + math.sqrt(2 * phase.chain_step_size) * xi
+        latent = langevin_step(base, energy, latent, labels, xi, phase)
     energy.requires_grad_(True)
     with torch.no_grad():
         images = apply_network(base, latent, labels)
     state.chains = torch.empty_like(state.chains)
     state.chains[workers.gather(rows)] = workers.gather(latent)
     return ChainImages(images, labels, rows % 2 == 0)
+
+
+def langevin_step(
+    base: nn.Module, energy: nn.Module, latent: Tensor, labels: Tensor | None, xi: Tensor, phase: EnergyPhase
+) -> Tensor:
+    """`z' = z - h (z + beta grad_z E(B(z))) + sqrt(2h) xi`, `(n, p)`, with `beta` and `h` of the energy phase.
+
+    Networks in evaluation mode; `xi` `(n, p)` are standard normals.
+    """
+    latent = latent.detach().requires_grad_()
+    images = apply_network(base, latent, labels)
+    tilt = phase.chain_inverse_temperature * apply_network(energy, images, labels).sum()
+    (gradient,) = torch.autograd.grad(tilt, latent)
+    latent = latent.detach() - phase.chain_step_size * (latent.detach() + gradient)
+    return latent + math.sqrt(2 * phase.chain_step_size) * xi

@@ -90,9 +90,10 @@ def _check_plateau(job: TrainingJob, phase: Phase, network: str, metric: str) ->
     if metric in ("fid", "kid"):
         if not watch.fid_every:
             raise InputError(f"{key}: a plateau schedule on {metric} needs trainer.watch.fid_every above 0")
-        if phase == "energy":
+        if phase == "energy" and not watch.fid_chain_steps:
             raise InputError(
-                f'{key}: in the energy phase the base stands still, and its {metric} with it; say metric = "kale"'
+                f"{key}: in the energy phase the base stands still, and its {metric} with it; take that of the "
+                'model by trainer.watch.fid_chain_steps above 0, or say metric = "kale"'
             )
     elif phase == "base":
         raise InputError(f'{key}: there is no energy in the base phase, hence no KALE; say metric = "fid" or "kid"')

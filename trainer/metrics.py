@@ -19,8 +19,8 @@ As they are at that round:
   images and the same generated ones, and `kale_gap`, the first minus the second, with its standard error
   `kale_gap_error`; in the base phase `negative_log_likelihood_train`, `negative_log_likelihood_validation`, of the
   averaged base;
-- where `trainer.watch.fid_every` says: `fid` and `kid` of a small sample of the averaged base against validation
-  samples.
+- where `trainer.watch.fid_every` says: `fid` and `kid` of a small sample against validation samples: of the averaged
+  base, and in the energy phase of the model's, by `trainer.watch.fid_chain_steps` Langevin steps.
 
 A line with `event` (a sentence) is a roll-back: training went from round `rolled_back_from` back to `round`, where all
 learning rates are those of the recipe times `learning_rate_scale`.

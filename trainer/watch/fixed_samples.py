@@ -55,15 +55,18 @@ def equal_counts(wanted: int, urls: list[str], world: int) -> int:
     return smallest - smallest % world
 
 
-def generated_share(
-    base: nn.Module, count: int, stage: str, seed: int, state: TrainingState, workers: Workers
-) -> Samples:
-    """This worker's share of `count` samples of `base`, from the prior draws of `stage`."""
-    count -= count % workers.world
-    own = slice(workers.rank, None, workers.world)
-    latents, labels = prior_draws(state, seed, stage, count)[own], prior_labels(state, seed, stage, count)
-    labels = None if labels is None else labels[own]
-    return Samples(apply_in_chunks(base, latents, labels), labels)
+def share(count: int, workers: Workers) -> Tensor:
+    """The rows of `count`, or a few less, that are this worker's: as many as every other's."""
+    return torch.arange(workers.rank, count - count % workers.world, workers.world)
+
+
+def share_of_draws(
+    count: int, stage: str, seed: int, state: TrainingState, workers: Workers
+) -> tuple[Tensor, Tensor | None]:
+    """This worker's share of the `count` prior draws of `stage`: latents `(n, p)` and labels `(n,)` or None."""
+    rows = share(count, workers).to(workers.device)
+    labels = prior_labels(state, seed, stage, count)
+    return prior_draws(state, seed, stage, count)[rows], None if labels is None else labels[rows]
 
 
 @torch.no_grad()

@@ -17,5 +17,6 @@ class WatchSettings(StrictModel):
     draws: PositiveInt = 1024  # fresh prior draws: for the log-partition, and as generated side of KALE
     fid_every: NonNegativeInt = 0  # FID and KID on validation images; 0: never
     fid_images: PositiveInt = 500  # generated and validation images each
+    fid_chain_steps: NonNegativeInt = 0  # Langevin steps of the energy phase's samples; 0: no FID there
     extractor: ExtractorSettings = ExtractorSettings()
     tensorboard: bool = True  # written to tensorboard/ of the run

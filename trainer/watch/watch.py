@@ -10,10 +10,12 @@ import numpy as np
 from torch import nn
 
 from gebm.trainer.batch_norm import recompute_statistics
+from gebm.trainer.chains import langevin_step
 from gebm.trainer.log_partition import prior_draws, prior_labels
+from gebm.trainer.noise import GlobalNoise
 from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.state import TrainingState
-from gebm.trainer.watch.fixed_samples import Samples, apply_in_chunks, equal_counts, generated_share, real_samples
+from gebm.trainer.watch.fixed_samples import Samples, apply_in_chunks, equal_counts, real_samples, share, share_of_draws
 from gebm.trainer.watch.grids import grid
 from gebm.trainer.watch.image_distance import ImageDistance
 from gebm.trainer.watch.kale import kale_readings, likelihood_readings, log_partition_readings
@@ -61,16 +63,21 @@ class Watch:
             return likelihood_readings(state.base_average, self._train, self._validation, workers)
         if OBJECTIVES[self.job.settings.objective].reads == "features":
             return {}  # no network gives energies before the export
-        fake = generated_share(state.model.base, self.settings.draws, "watch-draws", self.job.seed, state, workers)
+        latents, labels = share_of_draws(self.settings.draws, "watch-draws", self.job.seed, state, workers)
+        fake = Samples(apply_in_chunks(state.model.base, latents, labels), labels)
         return log_partition_readings(state, fake, workers) | kale_readings(
             state, fake, self._train, self._validation, workers
         )
 
     def _picture(self) -> np.ndarray | None:
-        """The averaged base's images of fixed latents; in the energy phase, where it stands still, by their energy."""
+        """Images of the averaged base at fixed latents; in the energy phase, where it stands still, at its chains, or
+        from low to high energy."""
         state, count = self.state, self.settings.grid_images
         if count == 0 or self.workers.rank > 0 or len(state.model.image_shape) != 3:
             return None
+        if state.chains is not None:
+            labels = None if state.chain_labels is None else state.chain_labels[:count]
+            return grid(apply_in_chunks(state.model.base, state.chains[:count], labels))
         labels = prior_labels(state, self.job.seed, "watch-grid", count)
         images = apply_in_chunks(self._base(), prior_draws(state, self.job.seed, "watch-grid", count), labels)
         if state.phase == "energy" and OBJECTIVES[self.job.settings.objective].reads == "energies":
@@ -78,10 +85,19 @@ class Watch:
         return grid(images)
 
     def _distances(self) -> dict[str, float]:
-        if self.state.phase == "energy":
-            return {}  # the base stands still
-        generated = generated_share(self._base(), self._fid_count, "watch-fid", self.job.seed, self.state, self.workers)
-        return self._distance(generated.images)
+        """Of the averaged base; in the energy phase, where it stands still, of the model's short chains."""
+        state, seed, workers = self.state, self.job.seed, self.workers
+        if state.phase == "energy" and not self.settings.fid_chain_steps:
+            return {}
+        latents, labels = share_of_draws(self._fid_count, "watch-fid", seed, state, workers)
+        base = self._base()
+        if state.phase == "energy":
+            rows = share(self._fid_count, workers)
+            noise = GlobalNoise(seed, self._fid_count, rows, latents.device, state.dtype)
+            for step in range(self.settings.fid_chain_steps):
+                xi = noise.normal("watch-chain-noise", step, latents.shape[1])
+                latents = langevin_step(base, state.energy_average, latents, labels, xi, self.job.settings.energy)
+        return self._distance(apply_in_chunks(base, latents, labels))
 
     def _base(self) -> nn.Module:
         """The averaged base with batch-norm statistics of its own, as it would be exported now."""
