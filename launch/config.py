@@ -1,6 +1,6 @@
 """Recipes: one TOML file an experiment, validated, overridable key by key, and written resolved into its run.
 
-A recipe is a name of a packaged file (`mnist`, `cifar10`) or a path. Errors name the key, the file and line
+A recipe is a name of a packaged file (`mnist`, `cifar10_convnet`) or a path. Errors name the key, the file and line
 or the `--set` that it came from, and the nearest valid key.
 """
 

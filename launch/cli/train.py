@@ -10,7 +10,9 @@ from gebm.launch.cli.options import Address, GpusPerWorker, Seed, Set, Workers
 
 
 def command(
-    recipe: Annotated[str, typer.Argument(help="Recipe: a packaged name (mnist, cifar10) or a TOML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Recipe: a packaged name (mnist, cifar10_convnet, ...) or a TOML file.")
+    ],
     out: Annotated[str, typer.Option(metavar="RUN", help="Run directory: new, or one to go on with.")],
     data: Annotated[
         str | None,
