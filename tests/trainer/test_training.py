@@ -1,9 +1,7 @@
-"""Training runs on a real Ray Train group: resume, faults, and inputs that cannot be used."""
+"""Training runs on a real Ray Train group: two workers, faults, and inputs that cannot be used."""
 
-import json
 import os
 import re
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +13,14 @@ import torch
 
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
-from gebm.trainer import checkpoint
+from gebm.evaluation.extractors import ExtractorSettings
 from gebm.trainer.driver import TrainResult, train
 from gebm.trainer.guard import TrainingDivergedError
-from gebm.trainer.metrics import MetricsWriter, read_metrics
+from gebm.trainer.metrics import read_metrics
 from gebm.trainer.model import ModelSettings, load_model
-from gebm.trainer.settings import EnergyPhase, JointPhase, TrainerSettings
+from gebm.trainer.settings import EnergyPhase, JointPhase, TrainerSettings, WatchSettings
+from gebm.trainer.watch.grids import grids
+from tests.trainer.test_callbacks import SEEN
 
 MODEL = ModelSettings(latent_dimension=8, base_widths=(8, 8, 8, 8), energy_widths=(8, 8, 8))
 SETTINGS = TrainerSettings(
@@ -32,12 +32,17 @@ SETTINGS = TrainerSettings(
     batch_norm_draws=64,
     joint=JointPhase(steps=10, warmup_energy_steps=3, warmup_steps=1),
     energy=EnergyPhase(steps=6, chain_steps=2),
+    # Two workers take the readings together: on pixels, for a quick FID.
+    watch=WatchSettings(
+        images=32, draws=64, fid_every=8, fid_images=32, fid_chain_steps=1, extractor=ExtractorSettings(name="raw")
+    ),
+    callbacks=("tests.trainer.test_callbacks:remember",),
 )
 
 
 def run(out: Path | str, data: str, **changes: Any) -> TrainResult:
     arguments = {"run": str(out), "data": data, "model": MODEL, "settings": SETTINGS, "seed": 0, "workers": 2}
-    return train(**{**arguments, **changes})
+    return train(**{**arguments, "validation": data, **changes})
 
 
 def snapshot(out: Path | str) -> tuple[list[dict[str, Any]], str]:
@@ -63,17 +68,24 @@ def data(ray_cluster, tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def undisturbed(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    SEEN.clear()
     run(out, data)
     return out
 
 
-def test_a_run_trains_both_phases_and_exports_a_model(undisturbed):
+def test_a_run_trains_both_phases_is_watched_and_exports_a_model(undisturbed):
     rows = read_metrics(str(undisturbed))
     assert [(row["phase"], row["round"]) for row in rows] == [
         *(("joint", k) for k in (2, 4, 6, 8, 10)),
         *(("energy", k) for k in (12, 14, 16)),
     ]
     assert all(row["base_loss"] for row in rows if row["phase"] == "joint")
+    assert [row["round"] for row in rows if "fid" in row] == [8, 10, 16]
+    # The validation set is the training set here: the same images from all over it, so the same KALE.
+    kales = [(row["kale_train"], row["kale_validation"]) for row in rows if "kale_gap" in row]
+    assert len(kales) == 5 and all(train == validation for train, validation in kales)
+    assert [record["round"] for record in SEEN] == [row["round"] for row in rows]
+    assert list(grids(str(undisturbed))) == [4, 8, 10, 12, 16]
     assert {row["round"] for row in read_metrics(str(undisturbed), "timings")} == {row["round"] for row in rows}
     assert len(list((undisturbed / "checkpoints").glob("*.pt"))) == SETTINGS.keep_checkpoints
     assert not (undisturbed / ".ray-train").exists()
@@ -123,50 +135,9 @@ def test_killing_a_worker_changes_neither_metrics_nor_weights(data, tmp_path):
     assert snapshot(tmp_path / "stormy") == snapshot(tmp_path / "calm")
 
 
-def test_a_run_cut_back_to_its_last_checkpoint_goes_on_to_the_same_end(undisturbed, data, tmp_path):
-    """What an interruption leaves: no model, metrics beyond the checkpoint, a stray half-written file."""
-    again = tmp_path / "again"
-    shutil.copytree(undisturbed, again)
-    shutil.rmtree(again / "model")
-    manifest = json.loads((again / "checkpoints" / "manifest.json").read_text())
-    manifest |= {"finished": False, "checkpoints": manifest["checkpoints"][:1]}
-    (again / "checkpoints" / "manifest.json").write_text(json.dumps(manifest))
-    assert manifest["checkpoints"][0]["round"] < 16
-    assert not run(again, data).already_finished
-    assert snapshot(again) == snapshot(undisturbed)
-
-
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(undisturbed, data, tmp_path):
-    again = tmp_path / "again"
-    shutil.copytree(undisturbed, again)
-    shutil.rmtree(again / "model")
-    manifest = json.loads((again / "checkpoints" / "manifest.json").read_text())
-    (again / "checkpoints" / "manifest.json").write_text(json.dumps(manifest | {"finished": False}))
-    newest = again / "checkpoints" / manifest["checkpoints"][-1]["name"]
-    newest.write_bytes(newest.read_bytes()[:1000])
-    run(again, data)
-    assert snapshot(again) == snapshot(undisturbed)
-
-
 def test_another_runs_directory_is_refused_before_anything_starts(undisturbed, data):
     with pytest.raises(InputError, match=r"manifest\.json: run_digest.*another model"):
         run(undisturbed, data, seed=1)
-
-
-def test_a_checkpoint_of_another_architecture_is_refused(undisturbed, data, tmp_path):
-    other = MODEL.model_copy(update={"energy_widths": (8, 8, 16)})
-    again = tmp_path / "again"
-    shutil.copytree(undisturbed, again)
-    from gebm.cluster.index import load_index
-    from gebm.trainer.driver import run_digest
-
-    manifest = json.loads((again / "checkpoints" / "manifest.json").read_text())
-    digest = run_digest(other, SETTINGS, 0, load_index(data))
-    (again / "checkpoints" / "manifest.json").write_text(
-        json.dumps(manifest | {"finished": False, "run_digest": digest})
-    )
-    with pytest.raises(InputError, match=r"round-.*\.pt: a checkpoint of another architecture"):
-        run(again, data, model=other)
 
 
 def test_batches_that_workers_cannot_share_are_refused(data, tmp_path):
@@ -183,26 +154,3 @@ def test_divergence_of_two_workers_rolls_back_and_then_stops_the_run_and_names_t
         run(tmp_path / "run", data, settings=settings, progress=events.append)
     assert any("back at round" in record.get("event", "") for record in events)
     assert not (tmp_path / "run" / "model").exists()
-
-
-def test_metrics_after_the_checkpoint_are_dropped_and_written_anew(tmp_path):
-    writer = MetricsWriter(str(tmp_path), 0)
-    writer.write({"round": 1}, {})
-    writer.next_segment(1)
-    writer.write({"round": 2}, {})
-    resumed = MetricsWriter(str(tmp_path), 1)
-    assert read_metrics(str(tmp_path)) == [{"round": 1}]
-    resumed.write({"round": 2, "again": True}, {})
-    assert read_metrics(str(tmp_path)) == [{"round": 1}, {"round": 2, "again": True}]
-
-
-def test_checkpoints_must_fall_on_lines_of_metrics():
-    with pytest.raises(ValueError, match=r"checkpoint_every \(5\) must be a multiple of log_every \(2\)"):
-        TrainerSettings(checkpoint_every=5, log_every=2)
-
-
-def test_a_broken_checkpoint_manifest_is_refused(tmp_path):
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "manifest.json").write_text("{")
-    with pytest.raises(InputError, match="not a checkpoint manifest"):
-        checkpoint.read_manifest(str(tmp_path), "0")
