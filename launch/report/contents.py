@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
@@ -30,6 +33,7 @@ from gebm.trainer.metrics import VALUES
 from gebm.trainer.metrics import folder as metrics_folder
 from gebm.trainer.model import model_digest
 
+GRID_NAME = re.compile(r"round-(\d+)\.png")
 MOST_IMAGES = 1000
 """Of each set that are read for pictures and energies."""
 
@@ -49,11 +53,19 @@ class SampleSet:
     labels: np.ndarray | None = None
 
 
+class SampleGrid(NamedTuple):
+    """A picture of samples after a round of training: uint8 `(3, height, width)`."""
+
+    round: int
+    picture: np.ndarray
+
+
 @dataclass(frozen=True)
 class RunContents:
     """What a run holds; None or empty for what it does not hold yet.
 
-    metrics: the lines of the training metrics in order of their rounds. real: uint8
+    metrics: the lines of the training metrics in order of their rounds. events: what had to be done to training, one
+    sentence each. grids: pictures of samples, in order of their rounds. real: uint8
     `(n, channels, height, width)` or float32 `(n, d)`, the first `MOST_IMAGES` test samples, and their labels when
     they have any. train: URL of the training shards when
     they are at hand. seconds: by stage. model_digest: of the exported weights.
@@ -62,6 +74,8 @@ class RunContents:
     run: str
     recipe: Recipe
     metrics: list[dict[str, Any]]
+    events: list[str]
+    grids: list[SampleGrid]
     tuning: Tuning | None
     base: SampleSet | None
     model: SampleSet | None
@@ -96,10 +110,13 @@ def read_contents(run: str) -> RunContents:
     train, test = _shards(run, recipe, "train"), _shards(run, recipe, "test")
     seconds = read_format(storage.join(run, TIMINGS), Seconds)
     real = None if test is None else read_all(test, MOST_IMAGES)
+    metrics, events = _read_metrics(run)
     return RunContents(
         run=run,
         recipe=recipe,
-        metrics=_read_metrics(run),
+        metrics=metrics,
+        events=events,
+        grids=_read_grids(run),
         tuning=read_format(storage.join(run, TUNE), Tuning),
         base=_read_samples(storage.join(run, BASE_SAMPLES)),
         model=_read_samples(storage.join(run, MODEL_SAMPLES)),
@@ -139,10 +156,11 @@ def _read_samples(url: str) -> SampleSet | None:
     return SampleSet(manifest.settings, diagnostics, samples.images, samples.labels)
 
 
-def _read_metrics(run: str) -> list[dict[str, Any]]:
-    """The lines of all segments in order of their rounds."""
+def _read_metrics(run: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The lines of all segments in order of their rounds, and the events among them, each once."""
     folder = metrics_folder(run)
     by_round: dict[int, dict[str, Any]] = {}
+    events: dict[str, None] = {}
     for name in storage.list_names(folder):
         if not name.startswith(f"{VALUES}-"):
             continue
@@ -150,9 +168,30 @@ def _read_metrics(run: str) -> list[dict[str, Any]]:
         for number, line in enumerate(storage.read_bytes(url).decode(errors="replace").splitlines(), 1):
             try:
                 record = json.loads(line)
+                if "event" in record:
+                    events[str(record["event"])] = None
+                    continue
                 by_round[int(record["round"])] = {**record, "phase": str(record["phase"])}
             except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
                 raise InputError(
                     f"{url}: line {number} is not a record of metrics ({error!r}); remove that line"
                 ) from error
-    return [by_round[round_number] for round_number in sorted(by_round)]
+    return [by_round[round_number] for round_number in sorted(by_round)], list(events)
+
+
+def _read_grids(run: str) -> list[SampleGrid]:
+    """The pictures in `metrics/grids/`, on white."""
+    folder = storage.join(metrics_folder(run), "grids")
+    found = []
+    for name in storage.list_names(folder):
+        if (match := GRID_NAME.fullmatch(name)) is None:
+            continue
+        url = storage.join(folder, name)
+        try:
+            picture = Image.open(io.BytesIO(storage.read_bytes(url))).convert("RGBA")
+        except (OSError, SyntaxError) as error:
+            raise InputError(f"{url}: not a readable picture ({error}); remove it") from error
+        white = Image.new("RGBA", picture.size, "white")
+        pixels = np.asarray(Image.alpha_composite(white, picture).convert("RGB"))
+        found.append(SampleGrid(int(match[1]), np.ascontiguousarray(pixels.transpose(2, 0, 1))))
+    return found

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from gebm.evaluation.report import Block, Columns, Line, Mark, Section, Tone, draw_lines
-from gebm.launch.report.contents import RunContents
+import numpy as np
+
+from gebm.evaluation.report import Block, Columns, ImageGrid, Line, Mark, Section, Text, Tone, draw_lines
+from gebm.launch.report.contents import RunContents, SampleGrid
 from gebm.launch.report.wording import missing, number
+
+GRIDS_SHOWN = 6
 
 
 class Curve(NamedTuple):
@@ -17,6 +20,8 @@ class Curve(NamedTuple):
     title: str
     caption: str
     lines: tuple[tuple[str, str, Tone], ...]
+    error: str | None = None
+    """Key of the standard error of the first line, drawn as a band of two."""
 
 
 _CURVES = (
@@ -44,6 +49,51 @@ _CURVES = (
         ),
     ),
     Curve(
+        "Log-partition against fresh draws",
+        "The value that training tracks, and an estimate from prior draws of its own with two standard errors.",
+        (
+            ("log_partition_fresh", "fresh estimate", "reference"),
+            ("log_partition_tracked", "tracked", "fourth"),
+        ),
+        "log_partition_fresh_error",
+    ),
+    Curve(
+        "KALE, training and validation",
+        "On equally many images and the same generated ones. A growing distance of the two is memorisation.",
+        (("kale_validation", "validation", "reference"), ("kale_train", "training", "second")),
+    ),
+    Curve(
+        "KALE, training minus validation",
+        "With two standard errors: above 0 by more, the energy knows its training images by heart.",
+        (("kale_gap", "training minus validation", "third"),),
+        "kale_gap_error",
+    ),
+    Curve(
+        "FID of a small sample",
+        "Against validation images, of the averaged generator, and in the energy phase of the model’s short chains. "
+        "Few images: comparable along the curve only.",
+        (("fid", "FID", "first"),),
+    ),
+    Curve(
+        "Gradient norms",
+        "Before clipping.",
+        (("energy_gradient_norm", "energy", "second"), ("base_gradient_norm", "generator", "first")),
+    ),
+    Curve(
+        "Learning rates",
+        "By the schedules of the recipe.",
+        (("learning_rate_energy", "energy", "second"), ("learning_rate_base", "generator", "first")),
+    ),
+    Curve(
+        "Negative log-likelihood of the generator",
+        "Nats a point, in the phase of maximum likelihood: of the batch, and of the averaged generator.",
+        (
+            ("negative_log_likelihood", "batch", "fourth"),
+            ("negative_log_likelihood_train", "training", "second"),
+            ("negative_log_likelihood_validation", "validation", "reference"),
+        ),
+    ),
+    Curve(
         "Gradient penalty",
         "Mean squared norm of the energy’s gradient, between real and generated images, before its weight.",
         (("penalty", "penalty", "first"),),
@@ -57,7 +107,7 @@ _CURVES = (
 
 
 def training_section(contents: RunContents) -> Section:
-    """Small figures: critic loss, energies and their gap, log-partition, penalty, base loss."""
+    """Small figures of what training saw, what had to be done to it, and samples on the way."""
     if not contents.metrics:
         absent = missing("No training metrics yet. This trains a model:", f"gebm train RECIPE --out {contents.run}")
         return Section("Training", (absent,))
@@ -70,7 +120,24 @@ def training_section(contents: RunContents) -> Section:
         f"{number(trainer.energy.steps)} steps of the energy alone, on the averaged generator that is kept; "
         f"batches of {trainer.batch_size}."
     )
-    return Section("Training", (Columns(figures, 300),) if figures else (), lead)
+    blocks: list[Block] = [Text(f"{event}.", "warning") for event in contents.events]
+    if figures:
+        blocks.append(Columns(figures, 300))
+    if contents.grids:
+        shown = [contents.grids[place] for place in _spread_over(len(contents.grids))]
+        blocks.append(Text("The same latents through the averaged generator as training went on."))
+        blocks.append(Columns(tuple(_picture(grid) for grid in shown), 230))
+    return Section("Training", tuple(blocks), lead)
+
+
+def _spread_over(count: int) -> list[int]:
+    """At most `GRIDS_SHOWN` places out of `count`, evenly, first and last among them."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, GRIDS_SHOWN))})
+
+
+def _picture(grid: SampleGrid) -> ImageGrid:
+    caption = f"After round {number(grid.round)}."
+    return ImageGrid(grid.picture[None], 1, f"A grid of samples after round {grid.round}.", caption=caption)
 
 
 def phase_marks(metrics: list[dict[str, Any]]) -> list[Mark]:
@@ -89,14 +156,20 @@ def energy_gap(record: dict[str, Any]) -> float | None:
 
 
 def _draw(curve: Curve, metrics: list[dict[str, Any]], marks: list[Mark]) -> Block | None:
-    rounds = [record["round"] for record in metrics]
     lines: list[Line] = []
     last: list[str] = []
     for key, label, tone in curve.lines:
-        values = [energy_gap(record) if key == "energy_gap" else record.get(key) for record in metrics]
-        if any(value is not None for value in values):
-            lines.append(Line(label, rounds, [math.nan if v is None else v for v in values], tone))
-            last.append(f"{label} {number(next(v for v in reversed(values) if v is not None))}")
+        # Readings at intervals are joined over the lines between them.
+        known = [record for record in metrics if _value(record, key) is not None]
+        if not known:
+            continue
+        rounds, values = [record["round"] for record in known], [_value(record, key) or 0.0 for record in known]
+        band = None
+        if curve.error is not None and key == curve.lines[0][0]:
+            spread = 2 * np.array([record.get(curve.error) or 0.0 for record in known])
+            band = (np.array(values) - spread, np.array(values) + spread)
+        lines.append(Line(label, rounds, values, tone, band))
+        last.append(f"{label} {number(values[-1])}")
     if not lines:
         return None
     return draw_lines(
@@ -108,3 +181,7 @@ def _draw(curve: Curve, metrics: list[dict[str, Any]], marks: list[Mark]) -> Blo
         marks=marks,
         early_share=0.1,  # an untrained energy is off by orders of magnitude
     )
+
+
+def _value(record: dict[str, Any], key: str) -> float | None:
+    return energy_gap(record) if key == "energy_gap" else record.get(key)

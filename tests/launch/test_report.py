@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from gebm.cluster import storage
@@ -342,3 +343,50 @@ def test_modes_are_told_beside_what_even_draws_would_cover(run):
 def test_a_run_whose_modes_were_not_counted_says_nothing_of_them(run):
     assert "<h2>Modes</h2>" not in page_of(run)
     assert summary_of(run)["modes_model"] is None
+
+
+def watched_lines() -> list[dict]:
+    """Metrics with readings at intervals and a roll-back, as training leaves them."""
+    lines = []
+    for after in range(10, 110, 10):
+        line = {"phase": "joint", "round": after, "critic_loss": -0.1, "energy_gradient_norm": 2.0}
+        if after % 50 == 0:
+            line |= {"log_partition_tracked": 0.31, "log_partition_fresh": 0.33, "log_partition_fresh_error": 0.02}
+            line |= {"kale_train": 0.6, "kale_validation": 0.4, "kale_gap": 0.2, "kale_gap_error": 0.05, "fid": 321.0}
+        lines.append(line)
+    event = "training diverged in round 57 and went back to round 50 with learning rates times 0.5"
+    lines.insert(5, {"phase": "joint", "round": 50, "event": event, "rolled_back_from": 57, "learning_rate_scale": 0.5})
+    return lines
+
+
+def test_what_was_watched_while_training_is_drawn_and_a_roll_back_is_told(run):
+    shutil.rmtree(run / "metrics")
+    (run / "metrics/grids").mkdir(parents=True)
+    lines = "".join(json.dumps(line) + "\n" for line in watched_lines())
+    (run / "metrics/values-00000000.jsonl").write_text(lines)
+    for after in range(10, 110, 10):
+        picture = Image.new("RGBA", (66, 66), (0, 0, after, 255))
+        picture.save(run / f"metrics/grids/round-{after:08d}.png")
+    html = page_of(run)
+    for title in (
+        "Log-partition against fresh draws",
+        "KALE, training and validation",
+        "KALE, training minus validation",
+        "FID of a small sample",
+        "Gradient norms",
+    ):
+        assert f">{title}</p>" in html, title
+    assert "Learning rates" not in html
+    assert "at the end: validation 0.400, training 0.600." in html
+    assert "training diverged in round 57 and went back to round 50" in html
+    contents = read_contents(str(run))
+    assert len(contents.metrics) == 10 and "critic_loss" in contents.metrics[4]  # the event replaces no line
+    shown = re.findall(r"A grid of samples after round (\d+)\.", html)
+    assert (shown[0], shown[-1], len(shown)) == ("10", "100", 6)
+
+
+def test_a_grid_that_is_no_picture_is_named(run):
+    (run / "metrics/grids").mkdir()
+    (run / "metrics/grids/round-00000010.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"grids/round-00000010\.png: not a readable picture"):
+        build_report(str(run))
