@@ -19,8 +19,9 @@ def kernel(a: Tensor, b: Tensor) -> Tensor:
 
     Between 0 and `len(EXPONENTS)`.
     """
-    # Squared distances as matrix products need n m entries, not n m d; centred, they do not cancel.
-    centre = torch.cat([a, b]).mean(0).detach()
+    # Squared distances as matrix products need n m entries, not n m d; centred, they do not cancel. The centre is one
+    # side's, so that a row is a function of its own point.
+    centre = b.mean(0).detach()
     a, b = a - centre, b - centre
     squared = (a.square().sum(1)[:, None] + b.square().sum(1) - 2.0 * a @ b.t()).relu()
     return torch.stack([(1.0 + squared / (2.0 * alpha)).pow(-alpha) for alpha in EXPONENTS]).sum(0)
