@@ -28,11 +28,13 @@ def kernel(a: Tensor, b: Tensor) -> Tensor:
 
 
 def mmd_squared(real: Tensor, fake: Tensor) -> Tensor:
-    """`MMD^2_u`, unbiased, of features `(n, d)` and `(m, d)`, `n, m >= 2`: the mean of `k` over pairs of different
-    real points, plus that of fake ones, minus twice the mean over pairs of a real and a fake one."""
-    return (
-        _mean_off_diagonal(kernel(real, real)) + _mean_off_diagonal(kernel(fake, fake)) - 2 * kernel(real, fake).mean()
-    )
+    """`MMD^2_u`, unbiased, of features `(n, d)` and `(m, d)`, `n, m >= 2`.
+
+    The mean of `k` over pairs of different real points, plus that over pairs of different generated ones, minus twice
+    the mean over pairs of one of each.
+    """
+    within = _mean_off_diagonal(kernel(real, real)) + _mean_off_diagonal(kernel(fake, fake))
+    return within - 2.0 * kernel(real, fake).mean()
 
 
 def _mean_off_diagonal(square: Tensor) -> Tensor:
