@@ -115,11 +115,13 @@ def training_section(contents: RunContents) -> Section:
     drawn = (_draw(curve, contents.metrics, marks) for curve in _CURVES)
     figures = tuple(figure for figure in drawn if figure is not None)
     trainer = contents.recipe.trainer
-    lead = (
-        f"{number(trainer.joint.steps)} base steps of generator and energy together, then "
-        f"{number(trainer.energy.steps)} steps of the energy alone, on the averaged generator that is kept; "
-        f"batches of {trainer.batch_size}."
+    phases = (
+        (trainer.base.steps, "steps of maximum likelihood of the generator"),
+        (trainer.joint.steps, "base steps of generator and energy together"),
+        (trainer.energy.steps, "steps of the energy alone, on the averaged generator that is kept"),
     )
+    lead = ", then ".join(f"{number(steps)} {words}" for steps, words in phases if steps)
+    lead += f"; batches of {trainer.batch_size}."
     blocks: list[Block] = [Text(f"{event}.", "warning") for event in contents.events]
     if figures:
         blocks.append(Columns(figures, 300))

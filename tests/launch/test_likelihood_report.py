@@ -101,8 +101,10 @@ def test_report_and_summary_of_vectors_have_the_likelihood_and_points_for_pictur
     found = stages.report_likelihood(run, RECIPE)
     write_samples(run, "base")
     write_samples(run, "ula")
+    storage.write_bytes_atomic(f"{run}/metrics/values-00000000.jsonl", b'{"phase": "base", "round": 1}\n')
     build_report(run)
     html = Path(run, "report.html").read_text()
+    assert "250 steps of maximum likelihood of the generator, then 1,000 steps of the energy alone" in html
     parsed = outline(html)
     assert parsed.images == [] and parsed.outside == []
     headings = re.findall(r"<h2>(.*?)</h2>", html)
