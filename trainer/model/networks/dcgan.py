@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gebm.trainer.model.networks.conditional_norm import batch_norm, normalised
-from gebm.trainer.model.networks.energy_head import EnergyHead
+from gebm.trainer.model.networks.energy_head import EnergyHead, HeadedEnergy
 from gebm.trainer.model.networks.image_size import channels_and_size, published, scaled
 from gebm.trainer.model.networks.initialisation import xavier
 from gebm.trainer.model.settings import ImageShape
@@ -64,7 +64,7 @@ class DCGANBase(nn.Module):
         return torch.tanh(self.to_image(x))
 
 
-class DCGANEnergy(nn.Module):
+class DCGANEnergy(HeadedEnergy):
     """Images `(n, channels, size, size)` to energies `(n,)`, low where data is likely.
 
     Convolutions 4x4, stride 2, padding 1, with the base's channels in reverse, LeakyReLU 0.2 after each, and a
@@ -96,10 +96,3 @@ class DCGANEnergy(nn.Module):
         for convolution in self.convolutions:
             x = nn.functional.leaky_relu(convolution(x), LEAK)
         return x.flatten(1)
-
-    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """`(n, d)`: what the energy is linear in."""
-        return self.to_energy.features(self.hidden(images), labels)
-
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.to_energy(self.hidden(images), labels)

@@ -41,3 +41,21 @@ class EnergyHead(nn.Linear):
         if self.class_vectors is None:
             raise ValueError("labels were given to an energy without classes")
         return self.class_vectors(labels)
+
+
+class HeadedEnergy(nn.Module):
+    """An energy of images: `hidden`, which each network has of its own, and the head `to_energy`."""
+
+    to_energy: EnergyHead
+
+    def hidden(self, images: Tensor) -> Tensor:
+        """Images `(n, channels, height, width)` to hidden units `(n, hidden)`."""
+        raise NotImplementedError
+
+    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """`(n, d)`: what the energy is linear in."""
+        return self.to_energy.features(self.hidden(images), labels)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images and, where there are classes, labels `(n,)` to energies `(n,)`."""
+        return self.to_energy(self.hidden(images), labels)

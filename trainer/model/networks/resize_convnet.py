@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gebm.trainer.model.networks.conditional_norm import batch_norm, normalised
-from gebm.trainer.model.networks.energy_head import EnergyHead
+from gebm.trainer.model.networks.energy_head import EnergyHead, HeadedEnergy
 from gebm.trainer.model.networks.image_size import channels_and_size
 from gebm.trainer.model.settings import ImageShape
 
@@ -58,7 +58,7 @@ class ResizeConvBase(nn.Module):
         return torch.tanh(self.to_image(x))
 
 
-class StridedConvEnergy(nn.Module):
+class StridedConvEnergy(HeadedEnergy):
     """Images `(n, channels, size, size)` to energies `(n,)`, low where data is likely.
 
     4x4 convolutions of stride 2 down to 4x4, LeakyReLU 0.1 after each, and a linear layer:
@@ -93,10 +93,3 @@ class StridedConvEnergy(nn.Module):
         for convolution in self.convolutions:
             x = nn.functional.leaky_relu(convolution(x), LEAK)
         return x.flatten(1)
-
-    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """`(n, d)`: what the energy is linear in."""
-        return self.to_energy.features(self.hidden(images), labels)
-
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.to_energy(self.hidden(images), labels)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gebm.trainer.model.networks.conditional_norm import batch_norm, normalised
-from gebm.trainer.model.networks.energy_head import EnergyHead
+from gebm.trainer.model.networks.energy_head import EnergyHead, HeadedEnergy
 from gebm.trainer.model.networks.image_size import channels_and_size, published, scaled
 from gebm.trainer.model.networks.initialisation import xavier
 from gebm.trainer.model.settings import ImageShape
@@ -52,7 +52,7 @@ class SNGANConvBase(nn.Module):
         return torch.tanh(self.to_image(x))
 
 
-class SNGANConvEnergy(nn.Module):
+class SNGANConvEnergy(HeadedEnergy):
     """Images `(n, channels, 8m, 8m)` to energies `(n,)`.
 
     Seven convolutions with kernels 3, 4, 3, 4, 3, 4, 3 (4: stride 2; padding 1), channels 64, 128, 128, 256,
@@ -83,10 +83,3 @@ class SNGANConvEnergy(nn.Module):
         for convolution in self.convolutions:
             x = nn.functional.leaky_relu(convolution(x), LEAK)
         return x.flatten(1)
-
-    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """`(n, d)`: what the energy is linear in."""
-        return self.to_energy.features(self.hidden(images), labels)
-
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.to_energy(self.hidden(images), labels)

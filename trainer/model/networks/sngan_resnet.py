@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gebm.trainer.model.networks.conditional_norm import batch_norm, normalised
-from gebm.trainer.model.networks.energy_head import EnergyHead
+from gebm.trainer.model.networks.energy_head import EnergyHead, HeadedEnergy
 from gebm.trainer.model.networks.image_size import channels_and_size, published, scaled
 from gebm.trainer.model.networks.initialisation import xavier
 from gebm.trainer.model.networks.residual_blocks import DownBlock, UpBlock
@@ -64,7 +64,7 @@ class SNGANResNetBase(nn.Module):
         return torch.tanh(self.to_image(torch.relu(normalised(self.norm, x, labels))))
 
 
-class SNGANResNetEnergy(nn.Module):
+class SNGANResNetEnergy(HeadedEnergy):
     """Images `(n, channels, size, size)` to energies `(n,)`, low where data is likely.
 
     Down-blocks, ReLU, the mean or the sum over the last map, a linear layer; spectral norm on every layer (one
@@ -98,10 +98,3 @@ class SNGANResNetEnergy(nn.Module):
             x = block(x)
         x = torch.relu(x)
         return x.mean((2, 3)) if self.average else x.sum((2, 3))
-
-    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """`(n, d)`: what the energy is linear in."""
-        return self.to_energy.features(self.hidden(images), labels)
-
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.to_energy(self.hidden(images), labels)
