@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -25,30 +26,16 @@ Counts = Annotated[str, typer.Option(help="How many for training, validation and
 def mnist(out: Out, seed: Seed = 0, shard_size: ShardSize = 500) -> None:
     """5,000 real MNIST digits, 32x32: 3,500 for training, 500 for validation, 1,000 for the test."""
     from gebm.launch.data.mnist import write_mnist
-    from gebm.launch.progress import make_display
 
-    with make_display().stage("data") as report:
-        fresh = write_mnist(
-            out, seed=seed, shard_size=shard_size, progress=lambda done, total: report(done, total, "images")
-        )
-    _print_sets(out, fresh)
+    _write(out, "images", partial(write_mnist, out, seed=seed, shard_size=shard_size))
 
 
 @app.command("stacked_mnist")
 def stacked_mnist(out: Out, counts: Counts = "20000,1000,2000", seed: Seed = 0, shard_size: ShardSize = 500) -> None:
     """Three MNIST digits as red, green and blue, 32x32: 1,000 equally likely modes, whose number is the label."""
     from gebm.launch.data.stacked_mnist import write_stacked_mnist
-    from gebm.launch.progress import make_display
 
-    with make_display().stage("data") as report:
-        fresh = write_stacked_mnist(
-            out,
-            seed=seed,
-            counts=_counts(counts),
-            shard_size=shard_size,
-            progress=lambda done, total: report(done, total, "images"),
-        )
-    _print_sets(out, fresh)
+    _write(out, "images", partial(write_stacked_mnist, out, seed=seed, counts=_counts(counts), shard_size=shard_size))
 
 
 @app.command()
@@ -61,19 +48,11 @@ def tabular(
 ) -> None:
     """A real table of scikit-learn as vectors: spread over the measuring step, standardised on the training rows."""
     from gebm.launch.data.tabular import TABLES, write_tabular
-    from gebm.launch.progress import make_display
 
     _known("table", name, TABLES)
-    with make_display().stage("data") as report:
-        fresh = write_tabular(
-            name,
-            out,
-            fractions=_fractions(split),
-            seed=seed,
-            shard_size=shard_size,
-            progress=lambda done, total: report(done, total, "vectors"),
-        )
-    _print_sets(out, fresh)
+    _write(
+        out, "vectors", partial(write_tabular, name, out, fractions=_fractions(split), seed=seed, shard_size=shard_size)
+    )
 
 
 @app.command()
@@ -91,19 +70,9 @@ def toy(
 ) -> None:
     """Draws of a distribution that can be looked at: a mixture on the line, or uneven mass on a curve in the plane."""
     from gebm.launch.data.toy import TOYS, write_toy
-    from gebm.launch.progress import make_display
 
     _known("distribution", name, TOYS)
-    with make_display().stage("data") as report:
-        fresh = write_toy(
-            name,
-            out,
-            counts=_counts(counts),
-            seed=seed,
-            shard_size=shard_size,
-            progress=lambda done, total: report(done, total, "vectors"),
-        )
-    _print_sets(out, fresh)
+    _write(out, "vectors", partial(write_toy, name, out, counts=_counts(counts), seed=seed, shard_size=shard_size))
 
 
 @app.command()
@@ -120,10 +89,12 @@ def vectors(
 ) -> None:
     """A numpy file of vectors, stored as float32."""
     from gebm.launch.data.numpy_file import write_numpy_file
-    from gebm.launch.progress import make_display
 
-    with make_display().stage("data") as report:
-        fresh = write_numpy_file(
+    _write(
+        out,
+        "vectors",
+        partial(
+            write_numpy_file,
             file,
             out,
             labels=labels,
@@ -131,9 +102,8 @@ def vectors(
             fractions=_fractions(split),
             seed=seed,
             shard_size=shard_size,
-            progress=lambda done, total: report(done, total, "vectors"),
-        )
-    _print_sets(out, fresh)
+        ),
+    )
 
 
 @app.command()
@@ -148,10 +118,12 @@ def folder(
 ) -> None:
     """A folder of images: turned upright, cropped to the central square and resized."""
     from gebm.launch.data.image_folder import write_image_folder
-    from gebm.launch.progress import make_display
 
-    with make_display().stage("data") as report:
-        fresh = write_image_folder(
+    _write(
+        out,
+        "images",
+        partial(
+            write_image_folder,
             source,
             out,
             size=size,
@@ -159,9 +131,8 @@ def folder(
             fractions=_fractions(split),
             seed=seed,
             shard_size=shard_size,
-            progress=lambda done, total: report(done, total, "images"),
-        )
-    _print_sets(out, fresh)
+        ),
+    )
 
 
 @app.command()
@@ -177,16 +148,8 @@ def cifar10(
 ) -> None:
     """The shards of CIFAR-10: every image is checked; files are linked, or copied where they cannot be."""
     from gebm.launch.data.cifar10 import write_cifar10
-    from gebm.launch.progress import make_display
 
-    with make_display().stage("data") as report:
-        fresh = write_cifar10(
-            source,
-            out,
-            validation_shards=validation_shards,
-            progress=lambda done, total: report(done, total, "shards"),
-        )
-    _print_sets(out, fresh)
+    _write(out, "shards", partial(write_cifar10, source, out, validation_shards=validation_shards))
 
 
 @app.command()
@@ -201,6 +164,15 @@ def index(
     with make_display().stage("index") as report:
         index_shards(url, pattern=pattern, progress=lambda done, total: report(done, total, "shards"))
     _print_table([("", url)])
+
+
+def _write(out: str, unit: str, write: Callable[..., bool]) -> None:
+    """Show how `write` gets on, in `unit`s, and then what stands at `out`; `write` says whether it was made now."""
+    from gebm.launch.progress import make_display
+
+    with make_display().stage("data") as report:
+        fresh = write(progress=lambda done, total: report(done, total, unit))
+    _print_sets(out, fresh)
 
 
 def _fractions(text: str) -> tuple[float, float, float]:
