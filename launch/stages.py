@@ -321,7 +321,11 @@ def farm_report(report: Report, unit: str, total: int = 0) -> Callable[[FarmProg
 def _request(
     samples: str, reference: str, base: str | None, digits: str | None, settings: EvaluationSettings, seed: int
 ) -> dict[str, Any]:
-    """What an evaluation was asked: enough to tell whether it is the same question again."""
+    """What an evaluation was asked: enough to tell whether it is the same question again.
+
+    However it was put: a layer that is left out and the same layer by its name are one question.
+    """
+    settings = settings.model_copy(update={"extractor": settings.extractor.spelt_out()})
     sets: dict[str, str | None] = {"samples": samples, "reference": reference, "base": base, "digits": digits}
     return {
         **{name: url and {"url": url, "digest": index_digest(load_index(url))} for name, url in sets.items()},

@@ -24,3 +24,19 @@ class ExtractorSettings(StrictModel):
     layer: str | None = None
     input_size: int | None = Field(default=None, ge=32, le=1024)
     weights: str | None = None
+
+    def spelt_out(self) -> "ExtractorSettings":
+        """The same extractor with what it takes by itself written out: equal for equal features.
+
+        Of the packaged one only; what others take is known when they are loaded.
+        """
+        from gebm.evaluation.extractors import efficientnet_lite
+
+        if self.name != efficientnet_lite.NAME:
+            return self
+        return self.model_copy(
+            update={
+                "layer": self.layer or efficientnet_lite.DEFAULT_LAYER,
+                "input_size": self.input_size or efficientnet_lite.DEFAULT_INPUT_SIZE,
+            }
+        )

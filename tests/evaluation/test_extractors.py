@@ -104,3 +104,10 @@ def test_an_extractor_that_cannot_be_had_is_one_clear_error(settings: dict, mess
 def test_what_is_not_a_uint8_image_is_refused(images: torch.Tensor) -> None:
     with pytest.raises(InputError, match="uint8"):
         make_extractor(ExtractorSettings(input_size=32))(images)
+
+
+def test_an_extractor_by_default_and_by_name_is_spelt_out_the_same():
+    named = ExtractorSettings(name="efficientnet-lite0", layer="320", input_size=128)
+    assert ExtractorSettings().spelt_out() == named.spelt_out() == named
+    assert ExtractorSettings(layer="1280", input_size=64).spelt_out() == ExtractorSettings(layer="1280", input_size=64)
+    assert ExtractorSettings(name="raw").spelt_out() == ExtractorSettings(name="raw")

@@ -145,7 +145,7 @@ def test_gebm_sample_names_a_bad_option(demo, tmp_path, capsys, options, message
 
 def test_gebm_evaluate_finds_what_the_demo_found(demo, tmp_path, capsys):
     samples = [str(demo / "samples/model"), "--reference", str(demo / "data/test")]
-    options = ["--groups", "4", "--permutations", "99", "--layer", "320", "--input-size", "64", "--seed", "1"]
+    options = ["--groups", "4", "--permutations", "99", "--input-size", "64", "--seed", "1"]
     cache = ["--cache", str(demo / "evaluation/features")]
     out = ["--out", str(tmp_path / "main.json")]
     assert run(["evaluate", *samples, "--base", str(demo / "samples/base"), *options, *cache, *out]) == 0
