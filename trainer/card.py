@@ -9,20 +9,20 @@ from gebm.trainer.model import GEBM
 
 if TYPE_CHECKING:
     from gebm.trainer.loop import TrainingJob
+    from gebm.trainer.settings import TrainerSettings
 
 TEXT = """# Generalized energy-based model
 
 Generator and energy of a GEBM (Arbel, Zhou, Gretton, ICLR 2021), trained by gebm. `dQ/dQ_base(x) = exp(-E(x) - c)`;
 the energy is low where data is likely, and belongs to this generator: do not pair it with another one.
 
-- Images: {shape} (channels, height, width), values in [-1, 1].
+- {points}.
 - Latent: standard normal in {latent} dimensions.
 - Parameters: generator {base:,}, energy {energy:,}.
 - Log-partition c = {c:.4f} +- {error:.4f} (Monte-Carlo standard error over {draws:,} prior draws).
 - Trained on {data} with seed {seed}.
 
-The generator is an exponential moving average with batch-norm statistics of its own, the energy an average over
-the iterates of a last phase on that generator.
+{history}
 
 ```python
 from gebm.sampler import draw
@@ -41,8 +41,10 @@ Settings:
 
 def model_card(job: TrainingJob, model: GEBM) -> str:
     """The text of the card, in Markdown."""
+    shape = "x".join(map(str, model.image_shape))
+    vectors = len(model.image_shape) == 1
     return TEXT.format(
-        shape="x".join(map(str, model.image_shape)),
+        points=f"Vectors of {shape} numbers" if vectors else f"Images: {shape} (channels, height, width) in [-1, 1]",
         latent=model.latent_dimension,
         base=sum(p.numel() for p in model.base.parameters()),
         energy=sum(p.numel() for p in model.energy_network.parameters()),
@@ -51,5 +53,25 @@ def model_card(job: TrainingJob, model: GEBM) -> str:
         draws=job.settings.log_partition_draws,
         data=job.data,
         seed=job.seed,
+        history=history(job.settings),
         settings=json.dumps(job.settings.model_dump(mode="json"), indent=1),
     )
+
+
+def history(settings: TrainerSettings) -> str:
+    """How base and energy came about, a sentence each."""
+    base, joint, energy = settings.base.steps, settings.joint.steps, settings.energy.steps
+    of_base = [
+        *([f"{base:,} steps of maximum likelihood"] if base else []),
+        *([f"{joint:,} base steps against the energy"] if joint else []),
+    ]
+    sentences = ["The generator was not trained here: it is used as it came."]
+    if of_base:
+        sentences = [f"The generator is an exponential moving average over {' and '.join(of_base)}."]
+    if energy:
+        sentences.append(f"The energy is an average over the last of {energy:,} steps on that generator alone.")
+    elif joint:
+        sentences.append("The energy is its last iterate against a generator that still moved.")
+    else:
+        sentences.append("**The energy was not trained: samples of the model are no better than the generator's.**")
+    return "\n".join(sentences)
