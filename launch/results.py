@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gebm.cluster import storage
-from gebm.launch.illustration.run import NUMBERS
+from gebm.launch.illustration.cases import NUMBERS
 from gebm.launch.run_directory import REPORT, SUMMARY, TIMINGS
 from gebm.launch.timings import read_timings
 

@@ -33,12 +33,13 @@ def command(
     """
     from gebm.launch.config import load_recipe
     from gebm.launch.demo import run_demo
-    from gebm.launch.illustration.run import run_illustration
     from gebm.launch.progress import make_display
     from gebm.launch.results import print_illustration, print_run
 
     overrides = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
     if name == ILLUSTRATION:
+        from gebm.launch.illustration.run import run_illustration  # with all that draws: only where it is wanted
+
         print_illustration(
             run_illustration(
                 out or "runs/illustration",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+PAGE, NUMBERS = "illustration.html", "illustration.json"
+"""What the whole illustration leaves, beside the run of each case."""
+
 
 class Case(NamedTuple):
     """name: the folder of its run, and its picture; recipe: the packaged recipe; title and lead: on the page."""

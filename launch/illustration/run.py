@@ -9,14 +9,12 @@ from gebm.cluster import storage
 from gebm.cluster.connect import connection
 from gebm.launch import stages
 from gebm.launch.config import Recipe, load_recipe
-from gebm.launch.illustration.cases import CASES, Case
+from gebm.launch.illustration.cases import CASES, NUMBERS, PAGE, Case
 from gebm.launch.illustration.measure import measure
 from gebm.launch.illustration.page import illustration_page
 from gebm.launch.illustration.pictures import case_picture
 from gebm.launch.progress import Display
 from gebm.launch.run_directory import claimed_run
-
-PAGE, NUMBERS = "illustration.html", "illustration.json"
 
 
 def run_illustration(
