@@ -38,10 +38,15 @@ def write_points(url: Path, count: int = 200, seed: int = 0, labels: bool = Fals
     random = np.random.default_rng(seed)
     angle = random.uniform(0, 2 * np.pi, count)
     points = (np.stack([np.cos(angle), np.sin(angle)], 1) + random.normal(0, 0.1, (count, 2))).astype(np.float32)
+    return write_vectors(url, points, points[:, 1] > 0 if labels else None)
+
+
+def write_vectors(url: Path, points: np.ndarray, labels: np.ndarray | None = None) -> str:
+    """A shard set of vectors float32 `(n, d)`, with labels `(n,)` or without."""
     samples: list[dict[str, str | bytes]] = []
     for number, point in enumerate(points):
         sample: dict[str, str | bytes] = {"__key__": f"{number:05d}", "npy": encode_vector(point)}
-        samples.append(sample | {"cls": b"%d" % (point[1] > 0)} if labels else sample)
+        samples.append(sample if labels is None else sample | {"cls": b"%d" % labels[number]})
     url.mkdir(parents=True, exist_ok=True)
     write_shard(str(url / "0.tar"), samples)
     write_index(str(url), build_index(str(url)))
