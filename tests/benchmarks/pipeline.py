@@ -36,19 +36,21 @@ from tests.benchmarks.harness import Record, machine, main
 REPEATS = 3
 PEER = "one process, no Ray"
 QUICK = (
-    "data.counts=[600, 100, 100]",
+    "data.counts=[300, 50, 50]",
     "data.shard_size=50",
-    "sample_count=100",
-    "trainer.joint.steps=60",
-    "trainer.energy.steps=40",
-    "trainer.log_partition_draws=500",
-    "trainer.batch_norm_draws=500",
-    'tune.grids=[{sampler="ula", step_sizes=[0.01], steps=[10, 20]}]',
-    "tune.count=50",
+    "sample_count=50",
+    "trainer.joint.steps=5",
+    "trainer.joint.warmup_energy_steps=2",
+    "trainer.energy.steps=5",
+    "trainer.log_partition_draws=200",
+    "trainer.batch_norm_draws=200",
+    'tune.grids=[{sampler="ula", step_sizes=[0.01], steps=[5, 10]}]',
+    "tune.count=40",
     "tune.groups=5",
-    "sampler.shard_size=50",
-    "sampler.chains=50",
+    "sampler.shard_size=25",
+    "sampler.chains=25",
     "evaluation.groups=5",
+    "evaluation.permutations=99",
 )
 
 
@@ -127,11 +129,11 @@ def farm_alone(
     return records
 
 
-def train_alone(*, run: str, data: str, model: Any, settings: Any, seed: int, **_: Any) -> None:
+def train_alone(*, run: str, data: str, validation: str | None, model: Any, settings: Any, seed: int, **_: Any) -> None:
     """The training loop in this process, as the only worker."""
-    digest = run_digest(model, settings, seed, load_index(data))
+    digest = run_digest(model, settings, seed, load_index(data), load_index(validation) if validation else None)
     workers = Workers(Accelerator(cpu=not torch.cuda.is_available()))
-    train_worker(TrainingJob(run, data, digest, model, settings, seed), workers, lambda record: None)
+    train_worker(TrainingJob(run, data, validation, digest, model, settings, seed), workers, lambda record: None)
 
 
 if __name__ == "__main__":

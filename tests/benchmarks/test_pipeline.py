@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from gebm.cluster.manifest import WorkItem, load_manifest
+from gebm.trainer.model import load_model
 from tests.benchmarks.pipeline import farm_alone, one_process, records
+from tests.trainer.tiny_runs import tiny_job, write_points
 
 
 def test_the_total_counts_starting_ray_for_ours_and_not_for_the_peer():
@@ -28,3 +30,14 @@ def test_the_peer_replaces_the_farm_where_it_is_called(tmp_path):
     assert found == {"a": {"id": "a"}, "b": {"id": "b"}}
     assert load_manifest(str(tmp_path)).complete
     assert work.run_farm is not farm_alone
+
+
+def test_the_peer_trains_the_same_job_where_the_driver_is_called(tmp_path):
+    from gebm.launch import stages
+
+    job = tiny_job(tmp_path / "run", write_points(tmp_path / "data"))
+    with one_process():
+        stages.train(
+            run=job.run, data=job.data, validation=None, model=job.model, settings=job.settings, seed=0, workers=2
+        )
+    assert load_model(job.run).image_shape == (2,)
