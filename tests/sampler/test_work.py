@@ -47,11 +47,12 @@ def undisturbed(ray_cluster: None, model_url: str, tmp_path_factory: pytest.Temp
 
 def test_two_actors_write_the_bytes_of_one(undisturbed: dict, model_url: str, tmp_path: Path) -> None:
     pids: set[int] = set()
+    pauses = iter((3, 6, 12, 24))  # a process sometimes takes long to start: one pause for each shard but the last
 
     def watch(progress: FarmProgress) -> None:
         pids.update(progress.actor_pids)
         if len(pids) == 1:
-            time.sleep(3)  # gives the first actor nothing to do until the second has come up
+            time.sleep(next(pauses, 0))  # gives the first actor nothing to do until the second has come up
 
     made = sample(
         model_url=model_url,
