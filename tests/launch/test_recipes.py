@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from accelerate import Accelerator
 
-from gebm.cluster.index import build_index, write_index
+from gebm.cluster.index import build_index, load_index, write_index
 from gebm.cluster.shards import encode_png, write_shard
 from gebm.cluster.vectors import encode_vector
 from gebm.launch.cli.data import app as data_commands
 from gebm.launch.config import Recipe, load_recipe, recipe_names
 from gebm.launch.data.sources import SOURCES, Content
+from gebm.trainer.check import check_job
 from gebm.trainer.loop import TrainingJob, train_worker
 from gebm.trainer.metrics import read_metrics
 from gebm.trainer.model import build_model, load_model
@@ -119,6 +120,7 @@ def test_the_first_rounds_of_a_recipe_run(tmp_path, name):
         settings=recipe.trainer,
         seed=recipe.seed,
     )
+    check_job(job, load_index(noise), workers=1)
     train_worker(job, Workers(Accelerator(cpu=True)), lambda record: None)
     rows = read_metrics(str(tmp_path / "run"))
     trained = [phase for phase in PHASES if getattr(recipe.trainer, phase).steps]
