@@ -66,7 +66,7 @@ def joint_round(
     step = state.round - first_round("joint", settings)
     set_learning_rates(state, settings)
     for _ in range(energy_steps_of_round(step, joint)):
-        result = _energy_step(state, settings, workers, noise, real_data, joint.gradient_penalty)
+        result = _energy_step(state, settings, workers, noise, real_data)
     objective = OBJECTIVES[settings.objective]
     # Of the energy step to come: images that this energy has not just been fitted to.
     real = real_data(state.batches) if objective.needs_real_for_base else None
@@ -95,7 +95,7 @@ def energy_round(
     phase = settings.energy
     set_learning_rates(state, settings)
     chain = advance_chains(state, settings, workers, noise)
-    result = _energy_step(state, settings, workers, noise, real_data, phase.gradient_penalty, chain)
+    result = _energy_step(state, settings, workers, noise, real_data, chain)
     move_average(state.energy_average, state.model.energy_network, phase.energy_average)
     state.round += 1
     return _as_values(result)
@@ -107,7 +107,6 @@ def _energy_step(
     workers: Workers,
     noise: GlobalNoise,
     real_data: RealData,
-    gradient_penalty: float,
     chain: ChainImages | None = None,
 ) -> EnergyStep:
     step = state.energy_steps
@@ -128,7 +127,7 @@ def _energy_step(
         fake=fake,
         mixing=noise.uniform("penalty", step),
         log_partition=None if untrained else state.log_partition,
-        gradient_penalty=gradient_penalty,
+        gradient_penalty=settings.gradient_penalty("joint" if state.phase == "joint" else "energy"),
         log_partition_rate=settings.log_partition_rate,
         level_penalty=settings.level_penalty,
         real_labels=real.labels,

@@ -39,7 +39,7 @@ class JointPhase(StrictModel):
     energy_learning_rate: PositiveFloat = 1e-3
     base_schedule: Schedule = Schedule(shape="constant")  # over base steps, as energy_schedule
     energy_schedule: Schedule = Schedule(shape="constant")
-    gradient_penalty: NonNegativeFloat = 1.0
+    gradient_penalty: NonNegativeFloat | None = None  # absent: the objective's own, see objectives.table
     base_average: Decay = 0.99  # of the generator's exponential moving average
 
 
@@ -49,7 +49,7 @@ class EnergyPhase(StrictModel):
     steps: NonNegativeInt = 400  # energy steps
     learning_rate: PositiveFloat = 1e-3
     schedule: Schedule = Schedule(shape="linear")
-    gradient_penalty: NonNegativeFloat = 0.3
+    gradient_penalty: NonNegativeFloat | None = None  # as in the joint phase
     energy_average: Decay = 0.995  # of the energy's exponential moving average
     chain_steps: NonNegativeInt = 0  # Langevin steps of the persistent chains before each energy step; 0: no chains
     chain_step_size: PositiveFloat = 0.01
@@ -62,7 +62,7 @@ class TrainerSettings(StrictModel):
     objective: Literal[
         "kale",
         "donsker_varadhan",
-        "wasserstein",  # its gradient_penalty is 10 in the paper
+        "wasserstein",
         "non_saturating",
         "kl",
         "reverse_kl",
@@ -93,6 +93,20 @@ class TrainerSettings(StrictModel):
     energy: EnergyPhase = EnergyPhase()
     watch: WatchSettings = WatchSettings()
     callbacks: tuple[str, ...] = ()  # "package.module:function", called with every record of metrics
+
+    def gradient_penalty(self, phase: Literal["joint", "energy"]) -> float:
+        """The weight of the penalty in `phase`: the recipe's, or the objective's own where it names none."""
+        given = self.joint.gradient_penalty if phase == "joint" else self.energy.gradient_penalty
+        return getattr(OBJECTIVES[self.objective].penalty_weights, phase) if given is None else given
+
+    @model_validator(mode="after")
+    def _penalties_are_written_out(self) -> TrainerSettings:
+        # Settings are shown, compared and kept as they are used. Past the frozen model: nobody has seen it yet.
+        joint = self.joint.model_copy(update={"gradient_penalty": self.gradient_penalty("joint")})
+        energy = self.energy.model_copy(update={"gradient_penalty": self.gradient_penalty("energy")})
+        object.__setattr__(self, "joint", joint)
+        object.__setattr__(self, "energy", energy)
+        return self
 
     @model_validator(mode="after")
     def _checkpoints_follow_logs(self) -> TrainerSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,14 @@ def test_options_are_validated_like_keys_of_a_recipe():
 
 
 # The run directory.
+
+
+def test_the_config_of_a_run_shows_the_penalty_that_its_recipe_left_to_the_objective(tmp_path):
+    text = "\n".join(line for line in mnist_text().splitlines() if not line.startswith("gradient_penalty"))
+    recipe = load_recipe(write(tmp_path, text), ["trainer.objective=wasserstein", "trainer.energy.chain_steps=0"])
+    with claimed_run(str(tmp_path / "run"), recipe) as run:
+        shown = tomllib.loads((Path(run) / "config.toml").read_text())["trainer"]
+    assert shown["joint"]["gradient_penalty"] == shown["energy"]["gradient_penalty"] == 10.0
 
 
 def test_a_run_is_claimed_by_its_resolved_recipe_and_found_again(tmp_path):

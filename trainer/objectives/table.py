@@ -17,6 +17,13 @@ ChainLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 EnergyOfFeatures = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+class PenaltyWeights(NamedTuple):
+    """What the penalty is multiplied with in each phase, unless a recipe says otherwise."""
+
+    joint: float = 1.0
+    energy: float = 0.3
+
+
 class Objective(NamedTuple):
     """Losses of the energy and of the base, each a function of what the critic says of the global batch.
 
@@ -25,6 +32,7 @@ class Objective(NamedTuple):
         base_loss: `(on_fake, on_real) -> scalar`, lowered by the base; `on_real` is None unless it is needed.
         penalty: of the critic's gradient `g` at mixtures of real and generated images: `mean ||g||^2`
             (`zero_centred`) or `mean (||g|| - 1)^2` (`one_centred`, Gulrajani et al. 2017).
+        penalty_weights: `gradient_penalty` of a recipe that names none.
         reads: whether `on_real` and `on_fake` are energies `(n,)` or the energy network's features `(n, d)`.
         needs_real_for_base: whether the base's loss compares with real images.
         constant_is_free: whether a constant added to the energy changes no loss (`log_partition` takes it up), so
@@ -38,6 +46,7 @@ class Objective(NamedTuple):
     critic_loss: CriticLoss
     base_loss: BaseLoss
     penalty: Literal["zero_centred", "one_centred"] = "zero_centred"
+    penalty_weights: PenaltyWeights = PenaltyWeights()
     reads: Literal["energies", "features"] = "energies"
     needs_real_for_base: bool = False
     constant_is_free: bool = False
@@ -60,7 +69,11 @@ OBJECTIVES: dict[str, Objective] = {
         critic_loss_with_chains=critic_loss_with_chains,
     ),
     "wasserstein": Objective(
-        wasserstein.critic_loss, wasserstein.base_loss, penalty="one_centred", constant_is_free=True
+        wasserstein.critic_loss,
+        wasserstein.base_loss,
+        penalty="one_centred",
+        penalty_weights=PenaltyWeights(joint=10.0, energy=10.0),  # the Lipschitz condition holds in both phases
+        constant_is_free=True,
     ),
     "non_saturating": Objective(non_saturating.critic_loss, non_saturating.base_loss),
     "kl": _of(f_divergence.KL),
