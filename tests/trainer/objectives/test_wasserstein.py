@@ -1,11 +1,19 @@
-"""The gradient-penalised critic finds the Wasserstein-1 distance, to the slack that its penalty leaves it."""
+"""The gradient-penalised critic finds the Wasserstein-1 distance, to the slack that its penalty leaves it, and the
+right way round: the distance is symmetric, critic and base are not."""
 
 import pytest
 import torch
+from accelerate import Accelerator
 from scipy import stats
+from torch import Tensor, nn
 
+from gebm.trainer.objectives.table import OBJECTIVES
+from gebm.trainer.steps import base_step
+from gebm.trainer.workers import Workers
 from tests.trainer.objectives.critic_training import train_critic
 from tests.trainer.objectives.gaussians import P, Q
+
+WASSERSTEIN = OBJECTIVES["wasserstein"]
 
 
 def test_the_penalised_critic_comes_within_a_few_percent_of_the_exact_distance():
@@ -24,5 +32,41 @@ def test_the_penalised_critic_comes_within_a_few_percent_of_the_exact_distance()
     assert -loss == pytest.approx(distance + distance**2 / 20, rel=0.015)
     assert -loss - 10 * penalty == pytest.approx(distance + distance**2 / 40, rel=0.01)
     assert -loss == pytest.approx(distance, rel=0.05)
-    # The distance is symmetric, the energy is not: low on the data.
-    assert float(last[-1].energy_real) < float(last[-1].energy_fake)
+
+
+@pytest.mark.parametrize("shift", [1.0, -1.0])
+def test_a_trained_critic_is_higher_on_data_than_on_samples_wherever_the_data_lie(shift):
+    """Data 1 away from the samples, each paired with its own: the best slope is `1 + 1/20`, uphill to the data."""
+    samples = Q.quantiles(64).float()[:, None]
+    last = train_critic("wasserstein", samples + shift, samples, steps=200, rate=3e-3, penalty=10.0, free_steps=30)[-1]
+    f_on_data, f_on_samples = -float(last.energy_real), -float(last.energy_fake)
+    assert f_on_data - f_on_samples == pytest.approx(1.05, rel=0.01)
+
+
+class TrueCritic(nn.Module):
+    """`E = -f`, `f(x) = <x, u>`, `u` of length 1: the best critic of data that are the samples shifted along `u`."""
+
+    def __init__(self, direction: Tensor):
+        super().__init__()
+        self.register_buffer("direction", direction / direction.norm())
+
+    def forward(self, points: Tensor) -> Tensor:
+        return -points @ self.direction
+
+
+def test_a_base_step_with_the_true_critic_moves_samples_straight_towards_the_data():
+    """At speed 1, the slope of `f`: a step of length `r` brings `W_1`, here the distance of the means, down by `r`."""
+    towards, rate = torch.tensor([3.0, -4.0]), 0.1
+    base = nn.Linear(2, 2)
+    nn.init.eye_(base.weight).requires_grad_(False)
+    nn.init.zeros_(base.bias)
+    latent = torch.randn(256, 2, generator=torch.Generator().manual_seed(0))
+    data = latent + towards
+    optimizer = torch.optim.SGD([base.bias], lr=rate)
+    step = base_step(base, TrueCritic(towards), optimizer, WASSERSTEIN, Workers(Accelerator(cpu=True)), latent)
+    torch.testing.assert_close(base.bias.detach(), rate * towards / 5)
+    with torch.no_grad():
+        left = float((data - base(latent)).mean(0).norm())
+    assert left == pytest.approx(5 - rate, abs=1e-5)
+    # `-mean f(y)` of the samples before the step.
+    assert float(step.loss) == pytest.approx(-float(latent.mean(0) @ towards) / 5, abs=1e-6)
