@@ -97,5 +97,5 @@ def _check_plateau(job: TrainingJob, phase: Phase, network: str, metric: str) ->
             )
     elif phase == "base":
         raise InputError(f'{key}: there is no energy in the base phase, hence no KALE; say metric = "fid" or "kid"')
-    elif watch.every == 0 or OBJECTIVES[job.settings.objective].reads == "features":
-        raise InputError(f"{key}: no KALE is taken with this objective or trainer.watch.every = 0; say another metric")
+    elif watch.every == 0:
+        raise InputError(f"{key}: no KALE is taken with trainer.watch.every = 0; raise it, or say another metric")

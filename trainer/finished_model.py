@@ -5,15 +5,13 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-import torch
-
-from gebm.trainer.log_partition import evaluation_mode, monte_carlo_log_partition, prior_draws, prior_labels
+from gebm.trainer.log_partition import monte_carlo_log_partition, prior_draws, prior_labels
 from gebm.trainer.model import GEBM
 from gebm.trainer.model.witness import WitnessEnergy
 from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.phases import enter_phase
 from gebm.trainer.state import TrainingState
-from gebm.trainer.watch.fixed_samples import apply_in_chunks, equal_counts, real_samples
+from gebm.trainer.watch.fixed_samples import Samples, apply_in_chunks, equal_counts, read_in_chunks, real_samples
 
 if TYPE_CHECKING:
     from gebm.trainer.loop import TrainingJob
@@ -52,14 +50,11 @@ def finished_model(job: TrainingJob, state: TrainingState) -> GEBM:
 
 def _witness(job: TrainingJob, state: TrainingState) -> WitnessEnergy:
     """Minus the witness of the averaged network's features, between training samples and as many of the base."""
-    network = state.energy_average
+    objective = OBJECTIVES[job.settings.objective]
     count = equal_counts(job.settings.witness_samples, [job.data], world=1)
     real = real_samples(job.data, count, seed=job.seed, rank=0, world=1, state=state)
     labels = prior_labels(state, job.seed, "witness", count)
-    fake = apply_in_chunks(state.model.base, prior_draws(state, job.seed, "witness", count), labels)
-    # Without references yet: it is asked for the features that become them.
-    nothing = torch.empty(0, 0)
-    witness = WitnessEnergy(network, nothing, nothing)
-    with torch.no_grad(), evaluation_mode(network):
-        on_real, on_fake = witness.features(real.images, real.labels), witness.features(fake, labels)
-    return WitnessEnergy(network, on_real, on_fake).eval()
+    draws = prior_draws(state, job.seed, "witness", count)
+    fake = Samples(apply_in_chunks(state.model.base, draws, labels), labels)
+    on_real, on_fake = (read_in_chunks(objective, state.energy_average, samples) for samples in (real, fake))
+    return WitnessEnergy(state.energy_average, on_real, on_fake).eval()

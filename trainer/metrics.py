@@ -22,6 +22,9 @@ As they are at that round:
 - where `trainer.watch.fid_every` says: `fid` and `kid` of a small sample against validation samples: of the averaged
   base, and in the energy phase of the model's, by `trainer.watch.fid_chain_steps` Langevin steps.
 
+With an objective that reads features, energies are those of the witness between the samples of the batch, or of the
+reading, each by the others: what is trained has no energy of its own.
+
 A line with `event` (a sentence) is a roll-back: training went from round `rolled_back_from` back to `round`, where all
 learning rates are those of the recipe times `learning_rate_scale`.
 

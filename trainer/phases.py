@@ -11,6 +11,7 @@ from gebm.trainer.averaging import averaged_copy
 from gebm.trainer.batch_norm import recompute_statistics
 from gebm.trainer.chains import begin_chains
 from gebm.trainer.log_partition import monte_carlo_log_partition, prior_draws, prior_labels
+from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.settings import Phase, TrainerSettings
 from gebm.trainer.state import TrainingState, adam
 
@@ -66,6 +67,8 @@ def _enter_energy_phase(state: TrainingState, settings: TrainerSettings, seed: i
     state.energy_average = averaged_copy(state.model.energy_network)
     state.energy_optimizer = adam(state.model.energy_network, settings.energy.learning_rate, settings)
     begin_chains(state, settings, seed)
+    if OBJECTIVES[settings.objective].reads == "features":
+        return  # its energy, hence c, compares with real images: the first step takes c from its own
     count = settings.batch_norm_draws
     state.log_partition, _ = monte_carlo_log_partition(
         state,

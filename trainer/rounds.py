@@ -116,8 +116,6 @@ def _energy_step(
     with torch.no_grad():
         fake = apply_network(state.model.base, latent, labels)
     real = real_data(state.batches)
-    # c starts where the untrained energy puts it, not at an arbitrary 0.
-    untrained = step == 0 and state.phase == "joint"
     result = energy_step(
         state.model.energy_network.train(),
         state.energy_optimizer,
@@ -126,7 +124,7 @@ def _energy_step(
         real=real.images,
         fake=fake,
         mixing=noise.uniform("penalty", step),
-        log_partition=None if untrained else state.log_partition,
+        log_partition=None if _log_partition_is_unknown(state, settings) else state.log_partition,
         gradient_penalty=settings.gradient_penalty("joint" if state.phase == "joint" else "energy"),
         log_partition_rate=settings.log_partition_rate,
         level_penalty=settings.level_penalty,
@@ -140,6 +138,18 @@ def _energy_step(
     state.energy_steps += 1
     state.batches += 1
     return result
+
+
+def _log_partition_is_unknown(state: TrainingState, settings: TrainerSettings) -> bool:
+    """Whether `c` starts where this step's energies put it.
+
+    Before any energy step, where it would be an arbitrary 0; and where the energy phase begins with an objective
+    that reads features: its energy compares with real images, which entering the phase has none of.
+    """
+    if state.phase == "joint":
+        return state.energy_steps == 0
+    begins = state.round == first_round("energy", settings)
+    return begins and OBJECTIVES[settings.objective].reads == "features"
 
 
 def _as_values(step: EnergyStep) -> Values:

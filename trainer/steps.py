@@ -62,8 +62,13 @@ def read_critic(energy: nn.Module, objective: Objective, points: Tensor, labels:
     return network(points) if labels is None else network(points, labels)
 
 
+def batch_energies(objective: Objective, on_real: Tensor, on_fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Energies `(n,)` of real and of generated points, given all that the critic says of the global batch."""
+    return (on_real, on_fake) if objective.energies_of_batch is None else objective.energies_of_batch(on_real, on_fake)
+
+
 def energies(objective: Objective, reading: Tensor, on_real: Tensor, on_fake: Tensor) -> Tensor:
-    """Energies `(n,)` of points of which the critic says `reading`, given all that it says of the global batch."""
+    """Energies `(n,)` of other points, of which the critic says `reading`, given what it says of the batch."""
     if objective.energy_of_features is None:
         return reading
     return objective.energy_of_features(reading.to(on_real.dtype), on_real, on_fake)
@@ -127,8 +132,7 @@ def energy_step(
     # Sums over the batch in half precision would lose what the losses are about.
     gathered = gathered.to(torch.promote_types(gathered.dtype, torch.float32))
     on_real, on_fake, *on_chain = gathered.unbind(1)
-    energy_real = energies(objective, on_real, on_real, on_fake)
-    energy_fake = energies(objective, on_fake, on_real, on_fake)
+    energy_real, energy_fake = batch_energies(objective, on_real, on_fake)
     seen = [reading.clone().requires_grad_() for reading in (on_real, on_fake, *on_chain)]
     on_real, on_fake, *on_chain = seen
     if log_partition is None:

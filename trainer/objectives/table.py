@@ -15,6 +15,7 @@ CriticLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 BaseLoss = Callable[[Tensor, Tensor | None], Tensor]
 ChainLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 EnergyOfFeatures = Callable[[Tensor, Tensor, Tensor], Tensor]
+EnergiesOfBatch = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class PenaltyWeights(NamedTuple):
@@ -39,6 +40,8 @@ class Objective(NamedTuple):
             that the level of the energy may be held near 0.
         energy_of_features: `(features, on_real, on_fake) -> (n,)`, the energy of points by their features, where
             the objective reads features; None where it reads energies.
+        energies_of_batch: `(on_real, on_fake) -> (n,), (m,)`, the energies of the very points that
+            `energy_of_features` compares with, as if they were new; None where the objective reads energies.
         critic_loss_with_chains: `(on_real, on_fake, on_chain, log_partition) -> scalar`, instead of `critic_loss` when
             a third of the points are chains of the model; None where the objective is no likelihood.
     """
@@ -51,6 +54,7 @@ class Objective(NamedTuple):
     needs_real_for_base: bool = False
     constant_is_free: bool = False
     energy_of_features: EnergyOfFeatures | None = None
+    energies_of_batch: EnergiesOfBatch | None = None
     critic_loss_with_chains: ChainLoss | None = None
 
 
@@ -82,6 +86,11 @@ OBJECTIVES: dict[str, Objective] = {
     "hellinger": _of(f_divergence.HELLINGER),
     "jensen_shannon": _of(f_divergence.JENSEN_SHANNON),
     "mmd": Objective(
-        mmd.critic_loss, mmd.base_loss, reads="features", needs_real_for_base=True, energy_of_features=mmd.energy
+        mmd.critic_loss,
+        mmd.base_loss,
+        reads="features",
+        needs_real_for_base=True,
+        energy_of_features=mmd.energy,
+        energies_of_batch=mmd.energies_of_batch,
     ),
 }

@@ -6,6 +6,7 @@ keep the others waiting.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -15,8 +16,10 @@ from gebm.cluster.index import load_index
 from gebm.cluster.lanes import LaneReader
 from gebm.cluster.randomness import derive_seed
 from gebm.trainer.log_partition import apply_network, evaluation_mode, prior_draws, prior_labels
+from gebm.trainer.objectives.table import Objective
 from gebm.trainer.real_data import real_data
 from gebm.trainer.state import TrainingState
+from gebm.trainer.steps import read_critic
 from gebm.trainer.workers import Workers
 
 
@@ -69,12 +72,22 @@ def share_of_draws(
     return prior_draws(state, seed, stage, count)[rows], None if labels is None else labels[rows]
 
 
+Read = Callable[[nn.Module, Tensor, Tensor | None], Tensor]
+
+
 @torch.no_grad()
-def apply_in_chunks(network: nn.Module, inputs: Tensor, labels: Tensor | None) -> Tensor:
-    """`network(inputs)` in evaluation mode, a few at a time."""
+def apply_in_chunks(network: nn.Module, inputs: Tensor, labels: Tensor | None, read: Read = apply_network) -> Tensor:
+    """`read(network, inputs, labels)`, plainly `network(inputs)`, in evaluation mode, a few at a time."""
     with evaluation_mode(network):
         parts = [
-            apply_network(network, inputs[start : start + CHUNK], None if labels is None else labels[start:][:CHUNK])
+            read(network, inputs[start : start + CHUNK], None if labels is None else labels[start:][:CHUNK])
             for start in range(0, len(inputs), CHUNK)
         ]
     return torch.cat(parts)
+
+
+def read_in_chunks(objective: Objective, energy: nn.Module, samples: Samples) -> Tensor:
+    """What `objective` reads of the energy network at `samples`: energies `(n,)`, or features `(n, d)`."""
+    return apply_in_chunks(
+        energy, samples.images, samples.labels, lambda network, x, labels: read_critic(network, objective, x, labels)
+    )

@@ -10,47 +10,38 @@ import torch
 from torch import Tensor, nn
 
 from gebm.trainer.log_partition import log_mean_exp_with_error
-from gebm.trainer.state import TrainingState
-from gebm.trainer.watch.fixed_samples import Samples, apply_in_chunks
+from gebm.trainer.watch.energies import Energies
+from gebm.trainer.watch.fixed_samples import Samples
 from gebm.trainer.workers import Workers
 
 
-def log_partition_readings(state: TrainingState, fake: Samples, workers: Workers) -> dict[str, float]:
-    """The `c` that training tracks, and `lme(-E(y))` over fresh draws `fake` with its standard error (delta method)."""
-    fresh, error = log_mean_exp_with_error(-energies(state.model.energy_network, fake, workers))
+def log_partition_readings(tracked: Tensor, energies: Energies) -> dict[str, float]:
+    """The `c` that training tracks, and `lme(-E(y))` over fresh draws with its standard error (delta method)."""
+    fresh, error = log_mean_exp_with_error(-energies.fake)
     return {
-        "log_partition_tracked": float(state.log_partition),
+        "log_partition_tracked": float(tracked),
         "log_partition_fresh": float(fresh),
         "log_partition_fresh_error": float(error),
     }
 
 
-def kale_readings(
-    state: TrainingState, fake: Samples, train: Samples, validation: Samples | None, workers: Workers
-) -> dict[str, float]:
-    """KALE `-mean E(x) - lme(-E(y))`, at its best `c`, on as many training as validation images, the same `fake`.
+def kale_readings(energies: Energies) -> dict[str, float]:
+    """KALE `-mean E(x) - lme(-E(y))`, at its best `c`, on as many training as validation images, the same draws.
 
-    Of the energy that would be exported: the averaged one in the energy phase. `kale_gap` is that on training minus
-    that on validation images, where what comes from `fake` cancels, with its standard error.
+    `kale_gap` is that on training minus that on validation images, where what comes from the draws cancels, with its
+    standard error.
     """
-    energy = state.energy_average if state.phase == "energy" else state.model.energy_network
-    log_partition, _ = log_mean_exp_with_error(-energies(energy, fake, workers))
-    on_train = energies(energy, train, workers)
+    log_partition, _ = log_mean_exp_with_error(-energies.fake)
+    on_train, on_validation = energies.train, energies.validation
     readings = {"kale_train": float(-on_train.mean() - log_partition)}
-    if validation is None:
+    if on_validation is None:
         return readings
-    on_validation = energies(energy, validation, workers)
     variance = on_train.var() / len(on_train) + on_validation.var() / len(on_validation)
     return readings | {
         "kale_validation": float(-on_validation.mean() - log_partition),
         "kale_gap": float(on_validation.mean() - on_train.mean()),
         "kale_gap_error": float(variance.sqrt()),
     }
-
-
-def energies(energy: nn.Module, samples: Samples, workers: Workers) -> Tensor:
-    """Float64 energies of all workers' samples."""
-    return workers.gather(apply_in_chunks(energy, samples.images, samples.labels)).double()
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from gebm.trainer.log_partition import prior_draws, prior_labels
 from gebm.trainer.noise import GlobalNoise
 from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.state import TrainingState
+from gebm.trainer.watch.energies import Watched, energies_of, witness_energy
 from gebm.trainer.watch.fixed_samples import Samples, apply_in_chunks, equal_counts, real_samples, share, share_of_draws
 from gebm.trainer.watch.grids import grid
 from gebm.trainer.watch.image_distance import ImageDistance
@@ -44,6 +45,7 @@ class Watch:
 
     def __init__(self, job: TrainingJob, state: TrainingState, workers: Workers):
         self.job, self.state, self.workers, self.settings = job, state, workers, job.settings.watch
+        self.objective = OBJECTIVES[job.settings.objective]
         self.every = job.settings.checkpoint_every if self.settings.every is None else self.settings.every
 
     def read(self, *, last: bool) -> Reading:
@@ -61,27 +63,29 @@ class Watch:
         state, workers = self.state, self.workers
         if state.phase == "base":
             return likelihood_readings(state.base_average, self._train, self._validation, workers)
-        if OBJECTIVES[self.job.settings.objective].reads == "features":
-            return {}  # no network gives energies before the export
-        latents, labels = share_of_draws(self.settings.draws, "watch-draws", self.job.seed, state, workers)
-        fake = Samples(apply_in_chunks(state.model.base, latents, labels), labels)
-        return log_partition_readings(state, fake, workers) | kale_readings(
-            state, fake, self._train, self._validation, workers
-        )
+        # Of the energy that is trained, for its c; and of the one that would be exported now, for KALE.
+        watched = self._watched()
+        exported = trained = energies_of(self.objective, state.model.energy_network, watched, workers)
+        if state.phase == "energy":
+            exported = energies_of(self.objective, state.energy_average, watched, workers)
+        return log_partition_readings(state.log_partition, trained) | kale_readings(exported)
 
     def _picture(self) -> np.ndarray | None:
         """Images of the averaged base at fixed latents; in the energy phase, where it stands still, at its chains, or
         from low to high energy."""
         state, count = self.state, self.settings.grid_images
-        if count == 0 or self.workers.rank > 0 or len(state.model.image_shape) != 3:
+        if count == 0 or len(state.model.image_shape) != 3:
+            return None
+        energy = self._energy() if state.phase == "energy" and state.chains is None else None
+        if self.workers.rank > 0:
             return None
         if state.chains is not None:
             labels = None if state.chain_labels is None else state.chain_labels[:count]
             return grid(apply_in_chunks(state.model.base, state.chains[:count], labels))
         labels = prior_labels(state, self.job.seed, "watch-grid", count)
         images = apply_in_chunks(self._base(), prior_draws(state, self.job.seed, "watch-grid", count), labels)
-        if state.phase == "energy" and OBJECTIVES[self.job.settings.objective].reads == "energies":
-            images = images[apply_in_chunks(state.energy_average, images, labels).argsort(stable=True)]
+        if energy is not None:
+            images = images[apply_in_chunks(energy, images, labels).argsort(stable=True)]
         return grid(images)
 
     def _distances(self) -> dict[str, float]:
@@ -92,11 +96,11 @@ class Watch:
         latents, labels = share_of_draws(self._fid_count, "watch-fid", seed, state, workers)
         base = self._base()
         if state.phase == "energy":
-            rows = share(self._fid_count, workers)
+            rows, energy = share(self._fid_count, workers), self._energy()
             noise = GlobalNoise(seed, self._fid_count, rows, latents.device, state.dtype)
             for step in range(self.settings.fid_chain_steps):
                 xi = noise.normal("watch-chain-noise", step, latents.shape[1])
-                latents = langevin_step(base, state.energy_average, latents, labels, xi, self.job.settings.energy)
+                latents = langevin_step(base, energy, latents, labels, xi, self.job.settings.energy)
         return self._distance(apply_in_chunks(base, latents, labels))
 
     def _base(self) -> nn.Module:
@@ -108,6 +112,19 @@ class Watch:
         labels = prior_labels(self.state, self.job.seed, "watch-batch-norm", BATCH_NORM_DRAWS)
         recompute_statistics(base, latents, min(self.job.settings.batch_size, BATCH_NORM_DRAWS), labels)
         return base
+
+    def _energy(self) -> nn.Module:
+        """The averaged energy, as it would be exported now. All workers ask together."""
+        average = self.state.energy_average
+        if self.objective.reads == "energies":
+            return average
+        return witness_energy(self.objective, average, self._watched(), self.workers)
+
+    def _watched(self) -> Watched:
+        """The samples of KALE, the prior draws through the base as it is now."""
+        latents, labels = share_of_draws(self.settings.draws, "watch-draws", self.job.seed, self.state, self.workers)
+        fake = Samples(apply_in_chunks(self.state.model.base, latents, labels), labels)
+        return Watched(fake, self._train, self._validation)
 
     @cached_property
     def _count(self) -> int:
