@@ -22,6 +22,11 @@ PHASES: tuple[Phase, ...] = ("base", "joint", "energy")
 def check_job(job: TrainingJob, index: ShardIndex, workers: int) -> None:
     """Raise `InputError` for a job on the data of `index` that cannot work, naming the field."""
     model = build_model(job.model, index.image_shape, index.classes)
+    if job.settings.flip and index.holds_vectors:
+        raise InputError(
+            f"trainer.flip = true mirrors images, and {job.data} holds vectors of {index.image_shape[0]} numbers; "
+            "set it to false"
+        )
     _check_phases(job, model)
     _check_validation(job, index)
     _check_watching(job, model)

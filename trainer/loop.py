@@ -116,7 +116,13 @@ def run_rounds(
     """All rounds that are left. The worker with a `keeper` writes."""
     settings = job.settings
     noise = GlobalNoise(job.seed, settings.batch_size, torch.from_numpy(reader.rows), workers.device, state.dtype)
-    data = real_data(reader, device=workers.device, dtype=state.dtype, conditional=state.model.classes is not None)
+    data = real_data(
+        reader,
+        device=workers.device,
+        dtype=state.dtype,
+        conditional=state.model.classes is not None,
+        flips=noise if settings.flip else None,
+    )
     watch = Watch(job, state, workers)
     window = Window(state.batches)
     ends = phase_ends(settings)

@@ -73,6 +73,7 @@ class TrainerSettings(StrictModel):
     ] = "kale"
     batch_size: PositiveInt = 64  # of all workers together
     lanes: PositiveInt = 64  # streams that the data is cut into, whatever the number of workers
+    flip: bool = False  # mirror each image left to right with probability 1/2, anew each time: not for digits
     betas: tuple[Decay, Decay] = (0.5, 0.99)  # of Adam
     clip_norm: PositiveFloat | None = None  # largest norm of a network's gradient; absent: no limit
     transform_gradients: bool = False  # g -> 2g/(1+g^2) before Adam, as the public code of the paper

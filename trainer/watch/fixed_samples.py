@@ -38,7 +38,8 @@ CHUNK = 256  # samples that go through a network at once
 def real_samples(url: str, count: int, *, seed: int, rank: int, world: int, state: TrainingState) -> Samples:
     """The share of worker `rank` of `world` in `count` samples from all over the set at `url`.
 
-    `count` must be a multiple of `world`, and no more than the set holds.
+    `count` must be a multiple of `world`, and no more than the set holds. Images are as stored: `trainer.flip` is for
+    learning.
     """
     # A global batch with a lane for each sample: one from each of `count` equal ranges of the set.
     reader = LaneReader(
