@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
 from gebm.cluster import storage
@@ -25,11 +23,11 @@ from gebm.cluster.randomness import derive_seed
 from gebm.cluster.settings import StrictModel
 from gebm.evaluation.extractors.settings import ExtractorSettings
 from gebm.evaluation.features import extract_features
+from gebm.launch.tune_scores import BASE, choose, score
 from gebm.sampler.settings import SamplerSettings
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 RESULT, FOLDER = "tune.json", "tune"
-BASE = "base"
 
 
 class Grid(StrictModel):
@@ -85,10 +83,11 @@ def tune(
 
     The result holds `chosen` (`SamplerSettings`), `improves` (whether it is better than the base, see
     `choose`), `tried` (a row for each candidate and length: `sampler`, `fid`, `fid_ratio` over the base on
-    the same latents, `fid_ratio_interval`, `improves`, `energy`, `energy_gap`, `acceptance`, `nonfinite`),
-    `fid_base`, `energy_base`, `energy_validation`, `n_generated`, `n_validation` and the `request` that was
-    answered. An answer to the same request is returned without work; an interrupted one is continued.
-    Raises `InputError` for a bad model, shard set or extractor.
+    the same latents, `fid_ratio_interval`, `improves`, `energy`, `energy_gap`, `acceptance`, `nonfinite`, and
+    `failure`, the reason why a candidate has no score, or None), `fid_base`, `energy_base`, `energy_validation`,
+    `n_generated`, `n_validation` and the `request` that was answered. An answer to the same request is returned
+    without work; an interrupted one is continued.
+    Raises `InputError` for a bad model, shard set or extractor, and where no candidate has a score.
     """
     from gebm.launch import tune_candidates
     from gebm.trainer.model import model_digest
@@ -192,90 +191,6 @@ def candidate_items(settings: TuneSettings, sampler: SamplerSettings, seed: int)
         WorkItem(name, shared, {"sampler": chain.model_dump(mode="json"), "lengths": lengths, "count": settings.count})
         for name, chain, lengths in named
     ]
-
-
-def score(
-    records: dict[str, dict[str, Any]],
-    features: dict[str, np.ndarray],
-    real: np.ndarray,
-    groups: int,
-    seed: int,
-) -> dict[str, Any]:
-    """FIDs against the features `real` `(n, d)`, and their ratios to the base's with jackknife intervals.
-
-    records: of the candidates and the base. features: for each `(lengths, count, d)`.
-    Base and candidates are split into the same groups, so that what they share cancels in the ratio.
-    """
-    from gebm.evaluation.frechet import covariance_root, frechet_distance, merge_all
-    from gebm.evaluation.jackknife import jackknife_interval, split_into_groups
-
-    parts = split_into_groups(real, groups, seed)
-    whole = merge_all(parts)
-    references = [(each, covariance_root(each)) for each in (whole, *(whole.subtract(part) for part in parts))]
-
-    def distances(sample: np.ndarray) -> list[float]:
-        """FID on everything, then without each group."""
-        parts = split_into_groups(sample, groups, seed)
-        whole = merge_all(parts)
-        sides = (whole, *(whole.subtract(part) for part in parts))
-        return [
-            frechet_distance(side, reference, root_of_b=root)
-            for side, (reference, root) in zip(sides, references, strict=True)
-        ]
-
-    base_record = records[BASE]
-    base = distances(features[BASE][0])
-    energy_validation = base_record["energy_validation"]
-    tried = []
-    for name, record in records.items():
-        if name == BASE:
-            continue
-        for number, length in enumerate(record["lengths"]):
-            fids = distances(features[name][number])
-            ratios = [ours / theirs for ours, theirs in zip(fids, base, strict=True)]
-            interval = jackknife_interval(ratios[0], ratios[1:])
-            tried.append(
-                {
-                    "sampler": {**record["sampler"], "steps": length},
-                    "fid": fids[0],
-                    "fid_ratio": interval.estimate,
-                    "fid_ratio_interval": [interval.low, interval.high],
-                    "improves": interval.high < 1,
-                    "energy": record["energies"][number],
-                    "energy_gap": energy_gap(record["energies"][number], energy_validation),
-                    "acceptance": record["acceptance"][number],
-                    "nonfinite": record["nonfinite"][number],
-                    "seconds": record["seconds"],
-                }
-            )
-    return {
-        "tried": tried,
-        "fid_base": base[0],
-        "energy_base": base_record["energies"][0],
-        "energy_validation": energy_validation,
-    }
-
-
-def energy_gap(energy: float | None, energy_validation: float) -> float | None:
-    """`E(samples) - E(validation)`, None when the chains have flown away."""
-    return None if energy is None else energy - energy_validation
-
-
-def choose(tried: Sequence[dict[str, Any]], criterion: str) -> dict[str, Any]:
-    """The best row's settings, as `chosen`, and whether it `improves` on the base.
-
-    Rows whose jackknife interval of `FID / FID of the base` is not wholly below 1 are passed over as long as
-    there are others; when there are none, the best of them is chosen all the same and `improves` is false.
-    """
-    improving = [row for row in tried if row["improves"]]
-
-    def badness(row: dict[str, Any]) -> float:
-        if criterion == "fid":
-            return row["fid"]
-        return math.inf if row["energy_gap"] is None else abs(row["energy_gap"])
-
-    best = min(improving or tried, key=badness)
-    return {"chosen": best["sampler"], "improves": best["improves"], "criterion": criterion}
 
 
 def _digest(request: dict[str, Any]) -> str:

@@ -93,14 +93,15 @@ class Likelihood(_Part):
 
 
 class Tried(_Part):
-    """One row of tuning: a chain scored at one length."""
+    """One row of tuning: a chain scored at one length, or the reason why it has no score."""
 
     sampler: SamplerSettings
-    fid: float
-    fid_ratio: float
-    fid_ratio_interval: tuple[float, float]
-    energy_gap: float
+    fid: float | None
+    fid_ratio: float | None
+    fid_ratio_interval: tuple[float, float] | None
+    energy_gap: float | None
     improves: bool
+    failure: str | None = None
 
 
 class Tuning(_Part):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from gebm.evaluation.report import Block, Cell, Column, Fold, Section, Table, Text
 from gebm.launch.report.contents import RunContents
 from gebm.launch.report.formats import Tried, Tuning
 from gebm.launch.report.wording import missing, number
-from gebm.sampler.settings import SamplerSettings
+from gebm.launch.sampler_words import sampler_words, settings_words
 
 SHOWN = 12
 """Rows outside the fold."""
@@ -27,12 +29,17 @@ def tuning_section(contents: RunContents) -> Section:
         command = f"gebm tune {contents.run} --validation SHARDS"
         words = "Not tuned: the recipe’s sampler settings hold. This tunes them:"
         return Section("Tuning", (missing(words, command),))
-    rows = sorted(tuning.tried, key=lambda row: row.fid if tuning.criterion == "fid" else abs(row.energy_gap))
+    rows = sorted((row for row in tuning.tried if row.failure is None), key=lambda row: _badness(row, tuning.criterion))
     position = next((number for number, row in enumerate(rows) if row.sampler == tuning.chosen), 0)
     shown = max(SHOWN, position + 1)
     blocks: list[Block] = [_table(rows[:shown], tuning)]
     if len(rows) > shown:
         blocks.append(Fold(f"{len(rows) - shown} more that were tried", (_table(rows[shown:], tuning),)))
+    blocks.extend(
+        Text(f"Passed over: {sampler_words(row.sampler)}: {row.failure}.", "warning")
+        for row in tuning.tried
+        if row.failure is not None
+    )
     if not tuning.improves:
         blocks.append(
             Text(
@@ -56,6 +63,12 @@ def tuning_section(contents: RunContents) -> Section:
     return Section("Tuning", tuple(blocks), lead)
 
 
+def _badness(row: Tried, criterion: str) -> float:
+    """What is smallest for the best row, as in `gebm.launch.tune_scores.choose`."""
+    value = row.fid if criterion == "fid" else row.energy_gap
+    return math.inf if value is None else abs(value)
+
+
 def _table(rows: list[Tried], tuning: Tuning) -> Table:
     marked = frozenset(place for place, row in enumerate(rows) if row.sampler == tuning.chosen)
     cells = tuple(
@@ -63,7 +76,7 @@ def _table(rows: list[Tried], tuning: Tuning) -> Table:
             Cell(row.sampler.name.upper() + (" — chosen" if place in marked else ""), settings_words(row.sampler)),
             Cell(f"{row.sampler.steps:,}"),
             Cell(number(row.fid)),
-            Cell(f"{row.fid_ratio:.2f}", "{:.2f}–{:.2f}".format(*row.fid_ratio_interval)),
+            _ratio(row),
             Cell(number(row.energy_gap)),
         )
         for place, row in enumerate(rows)
@@ -71,13 +84,7 @@ def _table(rows: list[Tried], tuning: Tuning) -> Table:
     return Table(_COLUMNS, cells, marked=marked)
 
 
-def settings_words(sampler: SamplerSettings) -> str:
-    """`β 2, step 0.01`: what tells two candidates of a sampler apart."""
-    words = [] if sampler.name == "dot" else [f"β {sampler.inverse_temperature:g}"]
-    if sampler.name != "imh":
-        words.append(f"step {sampler.step_size:g}")
-    if sampler.name == "kla":
-        words.append(f"friction {sampler.friction:g}")
-    if sampler.name == "hmc":
-        words.append(f"{sampler.leapfrog_steps} leapfrog steps")
-    return ", ".join(words)
+def _ratio(row: Tried) -> Cell:
+    if row.fid_ratio is None or row.fid_ratio_interval is None:
+        return Cell(number(None))
+    return Cell(f"{row.fid_ratio:.2f}", "{:.2f}–{:.2f}".format(*row.fid_ratio_interval))

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -17,7 +16,7 @@ from gebm.cluster.randomness import derive_seed
 from gebm.cluster.reader import read_all
 from gebm.evaluation.extractors import ExtractorSettings, make_extractor
 from gebm.evaluation.frechet import FrechetStatistics, frechet_distance
-from gebm.launch.tune import Grid, TuneSettings, candidate_items, candidates, choose, chosen_sampler, score, tune
+from gebm.launch.tune import Grid, TuneSettings, candidate_items, candidates, chosen_sampler, tune
 from gebm.sampler.settings import SamplerSettings
 from gebm.sampler.work import prepare
 from gebm.trainer.model import from_uint8, load_model, to_uint8
@@ -128,47 +127,6 @@ def test_all_candidates_and_the_base_share_their_latents_and_the_longest_come_fi
     assert len({item.seed for item in items}) == 1
     assert [item.description["sampler"]["steps"] for item in items] == [20, 20, 5, 0]
     assert items[-1].id == "base"
-
-
-def scored(candidate_law: float, base_law: float) -> dict[str, Any]:
-    """Scores of a candidate and a base whose features are normal with these means, the data's being 0."""
-    random = np.random.default_rng(0)
-    noise = random.normal(size=(1, 200, 5))
-    features = {"base": noise + base_law, "000": noise + 0.01 * random.normal(size=noise.shape) + candidate_law}
-    common = {"energies": [0.0], "acceptance": [1.0], "nonfinite": [0], "seconds": 1.0, "lengths": [7]}
-    records = {
-        "000": {**common, "sampler": LAYOUT.model_dump(mode="json")},
-        "base": {**common, "energy_validation": -1.0},
-    }
-    return score(records, features, random.normal(size=(300, 5)), groups=10, seed=0)
-
-
-def test_a_candidate_that_is_closer_to_the_data_than_the_base_is_marked_as_improving() -> None:
-    (row,) = scored(candidate_law=0.1, base_law=0.5)["tried"]
-    assert row["improves"]
-    assert row["fid_ratio_interval"][0] < row["fid_ratio"] < row["fid_ratio_interval"][1] < 1
-    assert row["sampler"]["steps"] == 7
-
-
-@pytest.mark.parametrize("candidate_law", [0.5, 0.7])
-def test_a_candidate_that_is_not_closer_than_the_base_is_not(candidate_law: float) -> None:
-    (row,) = scored(candidate_law, base_law=0.5)["tried"]
-    assert not row["improves"]
-
-
-def test_the_smallest_fid_wins_among_those_that_improve_on_the_base() -> None:
-    def row(name: str, fid: float, gap: float, improves: bool) -> dict[str, Any]:
-        return {"sampler": name, "fid": fid, "energy_gap": gap, "improves": improves}
-
-    lucky, good, calm, poor = (
-        row("lucky", 10.0, 3.0, False),
-        row("good", 11.0, -2.0, True),
-        row("calm", 12.0, 0.5, True),
-        row("poor", 20.0, 0.1, False),
-    )
-    assert choose([lucky, good, calm, poor], "fid") == {"chosen": "good", "improves": True, "criterion": "fid"}
-    assert choose([lucky, good, calm, poor], "energy_gap")["chosen"] == "calm"
-    assert choose([poor, lucky], "fid") == {"chosen": "lucky", "improves": False, "criterion": "fid"}
 
 
 def test_a_run_that_was_not_tuned_or_whose_answer_is_damaged_says_so(tmp_path: Path) -> None:
