@@ -183,11 +183,11 @@ class _Blocks:
         record = self._index.shards[shard]
         stop = min(start + self._size, record.count)
         if record.name.endswith(".tar"):
-            block = read_shard(self._url, record, start, stop)
+            block = read_shard(self._url, record, start, stop, form=self._index.form)
         else:
             source = storage.join(self._url, record.name)
             tar = cut_tar(self._tar(shard), record, start, stop)
-            block = decode_samples(parse_tar(tar, source=source), source=source)
+            block = decode_samples(parse_tar(tar, source=source), source=source, form=self._index.form)
         if block.images.shape != (stop - start, *self._index.image_shape):
             raise InputError(
                 f"shard {storage.join(self._url, record.name)} is not the one that was indexed; "

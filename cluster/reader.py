@@ -7,6 +7,7 @@ import numpy as np
 
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
+from gebm.cluster.image_form import ImageForm
 from gebm.cluster.index import load_index
 from gebm.cluster.shards import (
     END_OF_ARCHIVE,
@@ -29,8 +30,12 @@ class ImageBatch(NamedTuple):
     keys: list[str]
 
 
-def read_shard(url: str, record: ShardRecord, start: int = 0, stop: int | None = None) -> ImageBatch:
+def read_shard(
+    url: str, record: ShardRecord, start: int = 0, stop: int | None = None, *, form: ImageForm
+) -> ImageBatch:
     """Return samples [start, stop) of one shard of the set at `url`; to its end when `stop` is None.
+
+    `form` is that of the set's index.
 
     Of a plain .tar only those bytes are read; a .tar.gz has to be decompressed from its beginning.
     Raises InputError when the shard is not what its record says.
@@ -39,7 +44,7 @@ def read_shard(url: str, record: ShardRecord, start: int = 0, stop: int | None =
     if not 0 <= start < stop <= record.count:
         raise ValueError(f"samples {start} to {stop} of {record.name}, which has {record.count}")
     source = storage.join(url, record.name)
-    return decode_samples(_read_samples(source, record, start, stop), source=source)
+    return decode_samples(_read_samples(source, record, start, stop), source=source, form=form)
 
 
 def iterate_batches(url: str, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[ImageBatch]:
@@ -61,7 +66,7 @@ def iterate_batches(url: str, batch_size: int, start: int = 0, stop: int | None 
         while low < high:
             missing = batch_size - sum(len(piece.keys) for piece in waiting)
             take = min(missing, high - low)
-            waiting.append(decode_samples((next(samples) for _ in range(take)), source=source))
+            waiting.append(decode_samples((next(samples) for _ in range(take)), source=source, form=index.form))
             low += take
             if take == missing:
                 yield concatenate(waiting)
@@ -86,13 +91,13 @@ def shard_tar(url: str, record: ShardRecord) -> bytes:
         raise InputError(f"shard {source} is missing; put it back") from error
 
 
-def decode_samples(samples: Iterable[Sample], *, source: str) -> ImageBatch:
-    """Decode samples of one shard into arrays. Raises InputError naming shard and key."""
+def decode_samples(samples: Iterable[Sample], *, source: str, form: ImageForm) -> ImageBatch:
+    """Decode samples of one shard into arrays, images in `form`. Raises InputError naming shard and key."""
     images: list[np.ndarray] = []
     labels: list[int | None] = []
     keys: list[str] = []
     for sample in samples:
-        image = sample_values(sample, source=source)
+        image = sample_values(sample, source=source, form=form)
         if images and image.shape != images[0].shape:
             raise InputError(
                 f"shard {source}: sample {sample.key!r} is of shape {image.shape}, "
@@ -121,16 +126,21 @@ def concatenate(batches: list[ImageBatch]) -> ImageBatch:
 
 def cut_tar(tar: bytes, record: ShardRecord, start: int, stop: int) -> bytes:
     """Return samples [start, stop) of an uncompressed tar as a tar of their own."""
-    end = record.offsets[stop] if stop < record.count else len(tar)
-    return tar[record.offsets[start] : end] + END_OF_ARCHIVE
+    begin, end = byte_range(record, start, stop)
+    return tar[begin:end] + END_OF_ARCHIVE
+
+
+def byte_range(record: ShardRecord, start: int, stop: int) -> tuple[int, int | None]:
+    """Return where samples [start, stop) begin and end in the uncompressed tar; None: at its end."""
+    starts = record.starts
+    return int(starts[start]), int(starts[stop]) if stop < record.count else None
 
 
 def _read_samples(source: str, record: ShardRecord, start: int, stop: int) -> Iterator[Sample]:
     """Yield samples [start, stop) of a shard. Raises InputError when there are fewer or more."""
     try:
         if record.name.endswith(".tar"):
-            end = record.offsets[stop] if stop < record.count else None
-            data = storage.read_range(source, record.offsets[start], end) + END_OF_ARCHIVE
+            data = storage.read_range(source, *byte_range(record, start, stop)) + END_OF_ARCHIVE
         else:
             tar = decompress(storage.read_bytes(source), source=source)
             data = cut_tar(tar, record, start, stop)

@@ -4,20 +4,23 @@ Written so that the same samples give the same bytes everywhere; read strictly, 
 short must be an error that names itself and not a data set that is a little smaller.
 """
 
+import base64
 import gzip
 import hashlib
 import io
 import re
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+from pydantic import field_validator, model_validator
 
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
+from gebm.cluster.image_form import AS_STORED, ImageForm, bring_to_form, orientation_of
 from gebm.cluster.settings import StrictModel
 from gebm.cluster.vectors import VECTOR_FIELD, decode_vector
 
@@ -39,8 +42,33 @@ class ShardRecord(StrictModel):
     """Size of the file as stored (compressed, for a .tar.gz)."""
     sha256: str
     """Of the file as stored."""
-    offsets: tuple[int, ...]
-    """Where each sample's first header begins in the *uncompressed* tar, in bytes."""
+    offsets: str
+    """Packed, or given as numbers: where each sample's first header begins in the *uncompressed* tar (`starts`).
+
+    Packed, because a set of a million samples has a million of them, in the file and in the memory of every worker:
+    distances in tar blocks, compressed, in base64 (about a byte a sample).
+    """
+
+    @field_validator("offsets", mode="before")
+    @classmethod
+    def _pack(cls, offsets: Any) -> Any:
+        return offsets if isinstance(offsets, str) else pack_offsets(offsets)
+
+    @model_validator(mode="after")
+    def _one_offset_a_sample(self) -> "ShardRecord":
+        try:
+            found = len(self.starts)
+        except (ValueError, zlib.error) as error:
+            raise ValueError(f"offsets cannot be unpacked ({error})") from error
+        if found != self.count:
+            raise ValueError(f"offsets of {found} samples where count is {self.count}")
+        return self
+
+    @property
+    def starts(self) -> np.ndarray:
+        """int64 (count,): where each sample's first header begins in the *uncompressed* tar, in bytes."""
+        distances = np.frombuffer(zlib.decompress(base64.b64decode(self.offsets)), "<u4")
+        return np.cumsum(distances, dtype=np.int64) * tarfile.BLOCKSIZE
 
 
 class Sample(NamedTuple):
@@ -50,6 +78,18 @@ class Sample(NamedTuple):
     fields: dict[str, bytes]
     offset: int
     """Where its first header begins in the bytes that were parsed."""
+
+
+def pack_offsets(offsets: Sequence[int]) -> str:
+    """Return `ShardRecord.offsets` of samples that begin at these bytes, in order and each a multiple of 512.
+
+    Raises ValueError for others.
+    """
+    blocks, rest = np.divmod(np.asarray(offsets, np.int64), tarfile.BLOCKSIZE)
+    distances = np.diff(blocks, prepend=0)
+    if rest.any() or (distances < 0).any():
+        raise ValueError(f"must be in order, and multiples of {tarfile.BLOCKSIZE}")
+    return base64.b64encode(zlib.compress(distances.astype("<u4").tobytes(), 9)).decode()
 
 
 def write_shard(url: str, samples: Iterable[Mapping[str, str | bytes]]) -> ShardRecord:
@@ -88,7 +128,7 @@ def write_shard(url: str, samples: Iterable[Mapping[str, str | bytes]]) -> Shard
         count=len(offsets),
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-        offsets=tuple(offsets),
+        offsets=pack_offsets(offsets),
     )
 
 
@@ -143,8 +183,8 @@ def parse_tar(data: bytes, *, source: str) -> Iterator[Sample]:
         yield Sample(key, fields, begin)
 
 
-def sample_values(sample: Sample, *, source: str) -> np.ndarray:
-    """Decode what a sample holds: its image, uint8 (channels, height, width), or its vector, float32 (d,).
+def sample_values(sample: Sample, *, source: str, form: ImageForm = AS_STORED) -> np.ndarray:
+    """Decode what a sample holds: its image in `form`, uint8 (channels, height, width), or its vector, float32 (d,).
 
     A vector beside an image is one of the fields that nobody reads. Raises InputError.
     """
@@ -160,7 +200,7 @@ def sample_values(sample: Sample, *, source: str) -> np.ndarray:
             f"{where} has {len(images)} images and {len(vectors)} vectors among its fields "
             f"{sorted(sample.fields)}; exactly one of {', '.join((*IMAGE_FIELDS, VECTOR_FIELD))} is needed"
         )
-    return decode_image(sample.fields[images[0]], source=where)
+    return decode_image(sample.fields[images[0]], source=where, form=form)
 
 
 def sample_label(sample: Sample, *, source: str) -> int | None:
@@ -187,8 +227,8 @@ def encode_png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def decode_image(data: bytes, *, source: str) -> np.ndarray:
-    """Return an encoded image as uint8 (channels, height, width), one channel for grey, else three.
+def decode_image(data: bytes, *, source: str, form: ImageForm = AS_STORED) -> np.ndarray:
+    """Return an encoded image in `form` as uint8 (channels, height, width), one channel for grey, else three.
 
     Bilevel and 16-bit grey become 8-bit grey, palettes and other colour spaces RGB; alpha is dropped.
     Raises InputError that begins with `source` when it is corrupt, cut short or of a kind without a plain
@@ -199,19 +239,25 @@ def decode_image(data: bytes, *, source: str) -> np.ndarray:
             _check_png(data)
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            if image.mode in ("L", "1", "LA", "La"):
-                pixels = np.asarray(image if image.mode == "L" else image.convert("L"))
-            elif image.mode.startswith("I;16"):
-                pixels = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-            elif image.mode in ("I", "F"):
+            if image.mode in ("I", "F"):
                 raise InputError(f"{source} is an image of mode {image.mode}; convert it to 8 bits a channel")
-            else:
-                pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+            plain = _eight_bit(image)
+            if form != AS_STORED:
+                plain = bring_to_form(plain, form, orientation_of(image))
+            pixels = np.asarray(plain)
     except InputError:
         raise
     except Exception as error:  # Pillow's plugins raise a dozen kinds on bad bytes, struct.error among them
         raise InputError(f"{source} holds a corrupt image ({error}); replace or remove it") from error
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """The image in mode L or RGB."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    mode = "L" if image.mode in ("L", "1", "LA", "La") else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _check_png(data: bytes) -> None:

@@ -177,7 +177,8 @@ def _make_worker(
 
     def work(item: WorkItem, attempt: str) -> dict[str, Any]:
         part = Range(*item.description["range"])
-        batch = read_shard(urls[part.source], indexes[part.source].shards[part.shard], part.start, part.stop)
+        index = indexes[part.source]
+        batch = read_shard(urls[part.source], index.shards[part.shard], part.start, part.stop, form=index.form)
         images = torch.from_numpy(batch.images)
         features = torch.cat([extractor(some) for some in images.split(item.description["batch"])]).numpy()
         buffer = io.BytesIO()
@@ -192,7 +193,8 @@ def _make_worker(
 
 
 def _file_name(part: Range, index: ShardIndex) -> str:
-    return f"{index.shards[part.shard].sha256[:32]}-{part.start:07d}-{part.stop:07d}.npy"
+    form = "".join(f"-{name}{value}" for name, value in index.form._asdict().items() if value is not None)
+    return f"{index.shards[part.shard].sha256[:32]}{form}-{part.start:07d}-{part.stop:07d}.npy"
 
 
 def _read_cache(folder: str, names: dict[Range, str]) -> dict[str, np.ndarray]:

@@ -156,13 +156,29 @@ def cifar10(
 def index(
     url: Annotated[str, typer.Argument(metavar="URL", help="Folder of WebDataset shards (.tar, .tar.gz).")],
     pattern: Annotated[str, typer.Option(help="Which files there are shards of this set.")] = "*.tar*",
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Side of the squares that images are cropped (centre) and resized to when read."),
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="3 (RGB) or 1 (grey): what images are converted to when read.")
+    ] = None,
 ) -> None:
-    """Existing WebDataset shards of images or .npy vectors: checks every sample, and writes index.json beside them."""
+    """Existing WebDataset shards of images or .npy vectors: checks every sample, and writes index.json beside them.
+
+    Images stay as they are: with --size or --channels, whoever reads them brings them to that form.
+    """
     from gebm.launch.data.existing import index_shards
     from gebm.launch.progress import make_display
 
     with make_display().stage("index") as report:
-        index_shards(url, pattern=pattern, progress=lambda done, total: report(done, total, "shards"))
+        index_shards(
+            url,
+            pattern=pattern,
+            size=size,
+            channels=channels,
+            progress=lambda done, total: report(done, total, "shards"),
+        )
     _print_table([("", url)])
 
 

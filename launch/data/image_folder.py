@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -11,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
+from gebm.cluster.image_form import ImageForm
 from gebm.cluster.randomness import derive_seed
 from gebm.cluster.shards import decode_image, encode_png
 from gebm.launch.data.splits import SPLITS, Progress, counting, split_counts, write_dataset, write_split
@@ -81,38 +80,6 @@ def write_image_folder(
     return write_dataset(out, description, write)
 
 
-def square_image(data: bytes, size: int, channels: int, *, source: str) -> np.ndarray:
-    """An encoded image as uint8 (size, size) or (size, size, 3): upright, central square, Lanczos.
-
-    Raises `InputError` naming `source` when it is corrupt.
-    """
-    pixels = decode_image(data, source=source)
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-    if turn := _orientation(data):
-        image = image.transpose(turn)
-    image = image.convert("L" if channels == 1 else "RGB")
-    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
-
-
-def _orientation(data: bytes) -> Image.Transpose | None:
-    """How to turn an image upright by its EXIF tag, which cameras set instead of turning the pixels."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            tag = image.getexif().get(0x0112)
-    except (UnidentifiedImageError, OSError, SyntaxError):
-        return None  # unreadable EXIF in an image whose pixels are sound
-    turns = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
-    return turns.get(tag) if isinstance(tag, int) else None
-
-
 def _samples(
     files: list[Path], labels: list[int] | None, chosen: list[int], size: int, channels: int, split: str
 ) -> Iterator[dict[str, str | bytes]]:
@@ -120,7 +87,8 @@ def _samples(
 
     def encode(index: int) -> bytes:
         path = files[index]
-        return encode_png(square_image(path.read_bytes(), size, channels, source=str(path)))
+        image = decode_image(path.read_bytes(), source=str(path), form=ImageForm(size, channels))
+        return encode_png(image.transpose(1, 2, 0))
 
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:

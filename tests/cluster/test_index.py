@@ -15,7 +15,7 @@ import webdataset
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.index import build_index, index_digest, load_index, make_index, write_index
-from gebm.cluster.shards import encode_png, write_shard
+from gebm.cluster.shards import ShardRecord, encode_png, pack_offsets, write_shard
 
 
 def picture(height: int = 8, width: int = 8, channels: int = 1, seed: int = 0) -> bytes:
@@ -97,7 +97,7 @@ def test_a_shard_cut_anywhere_is_an_error_that_names_it(tmp_path: Path, ending: 
 
 def test_a_truncation_names_the_last_good_key(tmp_path: Path) -> None:
     sound_shard(str(tmp_path / "s.tar"))
-    offsets = build_index(str(tmp_path)).shards[0].offsets
+    offsets = build_index(str(tmp_path)).shards[0].starts
     data = (tmp_path / "s.tar").read_bytes()
     (tmp_path / "s.tar").write_bytes(data[: offsets[4] + 1536 + 20])
     with pytest.raises(InputError, match=r"s\.tar is truncated at sample 'k4'"):
@@ -106,7 +106,7 @@ def test_a_truncation_names_the_last_good_key(tmp_path: Path) -> None:
 
 def test_a_damaged_header_in_the_middle_is_an_error(tmp_path: Path) -> None:
     sound_shard(str(tmp_path / "s.tar"))
-    offsets = build_index(str(tmp_path)).shards[0].offsets
+    offsets = build_index(str(tmp_path)).shards[0].starts
     data = bytearray((tmp_path / "s.tar").read_bytes())
     data[offsets[3] + 5] ^= 0xFF
     (tmp_path / "s.tar").write_bytes(data)
@@ -213,6 +213,8 @@ def test_a_shard_gone_or_resized_since_it_was_indexed_is_named(tiny_shards: str)
     ("change", "message"),
     [
         ({"format_version": 99}, "format_version 99"),
+        ({"size": 0}, "size"),
+        ({"channels": 2}, "channels"),
         ({"total": "many"}, "total"),
         ({"colour": 1}, "colour"),
     ],
@@ -237,3 +239,31 @@ def test_a_shard_set_works_on_an_object_store(tiny_shards: str, tmp_path: Path) 
 def test_a_copied_set_has_the_same_digest(tiny_shards: str, tmp_path: Path) -> None:
     shutil.copytree(tiny_shards, tmp_path / "copy")
     assert index_digest(load_index(str(tmp_path / "copy"))) == index_digest(load_index(tiny_shards))
+
+
+def test_an_index_of_format_1_with_offsets_as_numbers_is_read(tiny_shards: str) -> None:
+    index = load_index(tiny_shards)
+    content = json.loads(index.model_dump_json(exclude={"size", "channels"})) | {"format_version": 1}
+    for shard, record in zip(content["shards"], index.shards, strict=True):
+        shard["offsets"] = record.starts.tolist()
+    (Path(tiny_shards) / "index.json").write_text(json.dumps(content))
+    assert load_index(tiny_shards).shards == index.shards
+
+
+@pytest.mark.parametrize("damage", ["eJxj", "no base64!", [0, 512], [0, 100, 200, 300], [1536, 512, 0, 2048]])
+def test_offsets_that_cannot_be_are_refused(make_shards: Callable[..., str], damage: object) -> None:
+    url = make_shards((4,), size=8)
+    content = json.loads((Path(url) / "index.json").read_text())
+    content["shards"][0]["offsets"] = damage
+    (Path(url) / "index.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"not a readable index \(shards\.0.*gebm data index"):
+        load_index(url)
+
+
+def test_an_index_takes_about_a_byte_a_sample() -> None:
+    """A thousand samples of 1 to 8 tar blocks each, in any order: 3 bits a sample before base64."""
+    distances = 512 * np.random.default_rng(0).integers(3, 11, 1000)
+    offsets = np.cumsum(distances).tolist()
+    record = ShardRecord(name="0.tar", count=1000, bytes=9, sha256="0", offsets=pack_offsets(offsets))
+    assert record.starts.tolist() == offsets
+    assert len(make_index([record], (1, 8, 8), None).model_dump_json()) < 1200

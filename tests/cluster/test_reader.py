@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gebm.cluster.errors import InputError
+from gebm.cluster.image_form import AS_STORED
 from gebm.cluster.index import load_index
 from gebm.cluster.reader import iterate_batches, read_all, read_shard
 
@@ -15,11 +16,11 @@ from gebm.cluster.reader import iterate_batches, read_all, read_shard
 def test_a_range_of_a_shard_is_that_part_of_the_whole(make_shards: Callable[..., str], ending: str) -> None:
     url = make_shards((9, 13), size=16, ending=ending)
     record = load_index(url).shards[1]
-    whole = read_shard(url, record)
+    whole = read_shard(url, record, form=AS_STORED)
     assert whole.images.shape == (13, 1, 16, 16) and whole.images.dtype == np.uint8
     assert whole.labels is not None and whole.labels.dtype == np.int64
     for start, stop in ((0, 1), (0, 13), (4, 9), (12, 13)):
-        part = read_shard(url, record, start, stop)
+        part = read_shard(url, record, start, stop, form=AS_STORED)
         assert part.keys == whole.keys[start:stop]
         assert np.array_equal(part.images, whole.images[start:stop])
         assert part.labels is not None and np.array_equal(part.labels, whole.labels[start:stop])
@@ -53,14 +54,14 @@ def test_labels_are_passed_on_or_absent(make_shards: Callable[..., str]) -> None
 def test_a_shard_changed_behind_its_index_is_named(make_shards: Callable[..., str]) -> None:
     url = make_shards((6, 6), size=16)
     shard = Path(url) / "shard-001.tar"
-    offsets = load_index(url).shards[1].offsets
+    offsets = load_index(url).shards[1].starts
     data = bytearray(shard.read_bytes())
     data[offsets[2] : offsets[2] + 4] = b"\xff" * 4
     shard.write_bytes(data)  # same size: only reading can tell
     with pytest.raises(InputError, match=r"shard-001\.tar"):
         read_all(url)
     with pytest.raises(InputError, match=r"shard-001\.tar"):
-        read_shard(url, load_index(url).shards[1], 2, 4)
+        read_shard(url, load_index(url).shards[1], 2, 4, form=AS_STORED)
     shard.unlink()
     with pytest.raises(InputError, match=r"shard-001\.tar"):
         read_all(url)
@@ -70,4 +71,4 @@ def test_a_shard_with_fewer_samples_than_its_index_names_is_named(make_shards: C
     url, longer = make_shards((4,), size=16), make_shards((6,), size=16)
     record = load_index(longer).shards[0]
     with pytest.raises(InputError, match=r"shard-000\.tar"):
-        read_shard(url, record)
+        read_shard(url, record, form=AS_STORED)

@@ -11,7 +11,8 @@ import torch
 
 from gebm.cluster.errors import InputError
 from gebm.cluster.farm import FarmProgress
-from gebm.cluster.index import load_index
+from gebm.cluster.image_form import ImageForm
+from gebm.cluster.index import build_index, load_index, write_index
 from gebm.cluster.reader import read_all
 from gebm.evaluation import features
 from gebm.evaluation.extractors import ExtractorSettings, make_extractor
@@ -112,3 +113,15 @@ def test_nan_features_name_the_set_and_the_image(tiny_shards: str, tmp_path: Pat
     broken = ExtractorSettings(input_size=32, weights=str(tmp_path / "broken.pth"))
     with pytest.raises(InputError, match=f"{tiny_shards}: 120 of 120 feature vectors hold NaN"):
         extract_features(tiny_shards, broken)
+
+
+def test_features_are_of_the_images_as_the_index_has_them_read_and_the_cache_tells_sizes_apart(
+    make_shards: MakeShards, tmp_path: Path
+) -> None:
+    url = make_shards((12,), size=32)
+    for size in (16, 8, 16):
+        write_index(url, build_index(url, form=ImageForm(size)))
+        images = torch.from_numpy(read_all(url).images)
+        assert images.shape == (12, 1, size, size)
+        found = extract_features(url, SETTINGS, cache=str(tmp_path / "cache"))
+        np.testing.assert_allclose(found, make_extractor(SETTINGS)(images), rtol=1e-5, atol=1e-5)

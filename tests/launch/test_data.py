@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from gebm.cluster.errors import InputError
+from gebm.cluster.image_form import ImageForm
 from gebm.cluster.index import load_index
 from gebm.cluster.reader import read_all
-from gebm.cluster.shards import encode_png, write_shard
+from gebm.cluster.shards import decode_image, encode_png, write_shard
+from gebm.launch.cli.data import app
 from gebm.launch.data.cifar10 import write_cifar10
 from gebm.launch.data.existing import index_shards
-from gebm.launch.data.image_folder import square_image, write_image_folder
+from gebm.launch.data.image_folder import write_image_folder
 from gebm.launch.data.mnist import write_mnist
 from gebm.launch.data.splits import split_counts
 
@@ -159,9 +163,9 @@ def test_a_photo_is_turned_upright_and_cropped_to_its_middle(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
-    upright = square_image((tmp_path / "photo.png").read_bytes(), 30, 3, source="photo")
-    assert upright.shape == (30, 30, 3)
-    assert (upright == [0, 255, 0]).all()
+    upright = decode_image((tmp_path / "photo.png").read_bytes(), source="photo", form=ImageForm(30, 3))
+    assert upright.shape == (3, 30, 30)
+    assert (upright.transpose(1, 2, 0) == [0, 255, 0]).all()
 
 
 @pytest.mark.parametrize("total", [3, 10, 9999, 50000])
@@ -217,6 +221,22 @@ def test_a_bad_shard_set_gets_no_index(damage, tmp_path):
     assert (str(tmp_path) if damage == "no shards" else "train-0001.tar.gz") in str(refusal.value)
     assert ("odd" in str(refusal.value)) == (damage in ("another size", "not an image"))
     assert not (tmp_path / "index.json").exists()
+
+
+def test_images_of_differing_sizes_are_indexed_as_squares_that_training_takes(tmp_path):
+    for number, size in enumerate([(40, 30), (33, 60), (50, 50), (20, 90)]):
+        buffer = io.BytesIO()
+        Image.new("RGB", size, (60 * number, 0, 0)).save(buffer, format="PNG")
+        write_shard(str(tmp_path / f"{number}.tar"), [{"__key__": str(number), "png": buffer.getvalue()}])
+    before = file_digests(tmp_path)
+    with pytest.raises(InputError, match=r"1\.tar: sample '1' has 60x33 pixels .* index with --size N"):
+        index_shards(str(tmp_path))
+    command = CliRunner().invoke(app, ["index", str(tmp_path), "--size", "16"])
+    assert command.exit_code == 0 and "3 x 16 x 16" in command.output
+    assert read_all(str(tmp_path)).images[:, 0, 8, 8].tolist() == [0, 60, 120, 180]
+    assert {name: data for name, data in file_digests(tmp_path).items() if name != "index.json"} == before
+    with pytest.raises(InputError, match="--channels 2: give 1"):
+        index_shards(str(tmp_path), size=16, channels=2)
 
 
 def test_cifar10_gives_its_last_training_shards_to_validation(tmp_path):

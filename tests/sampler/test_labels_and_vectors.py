@@ -12,6 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from gebm.cluster.errors import InputError
+from gebm.cluster.image_form import AS_STORED
 from gebm.cluster.index import build_index, load_index
 from gebm.cluster.randomness import derive_seed
 from gebm.cluster.reader import ImageBatch, read_all, read_shard
@@ -70,7 +71,7 @@ def first_shard(model_url: str, output: Path, settings: SamplerSettings) -> Imag
         torch.set_num_threads(threads)
     assert record["classes"] == CLASSES
     fields = {key: record[key] for key in ShardRecord.model_fields}
-    return read_shard(str(output), ShardRecord.model_validate(fields))
+    return read_shard(str(output), ShardRecord.model_validate(fields), form=AS_STORED)
 
 
 def test_two_actors_write_the_vectors_and_labels_of_one(undisturbed: dict, vector_url: str, tmp_path: Path) -> None:

@@ -37,7 +37,10 @@ def assemble(
 ) -> GEBM:
     """As `build_model`, but with a foreign generator as its own initialisation leaves it."""
     if len(image_shape) == 3 and image_shape[1] != image_shape[2]:
-        raise InputError(f"images of {image_shape[1]}x{image_shape[2]} pixels: only square images can be modelled")
+        raise InputError(
+            f"images of {image_shape[1]}x{image_shape[2]} pixels: only square images can be modelled; "
+            "`gebm data index URL --size N` has them cropped and resized when they are read"
+        )
     if settings.conditional and classes is None:
         raise InputError(
             "model.conditional = true, but the data has no labels: give labelled shards (index.json: classes), "
