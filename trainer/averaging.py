@@ -13,6 +13,11 @@ def averaged_copy(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
+def trainable_copy(average: nn.Module) -> nn.Module:
+    """A copy of an averaged network that can be trained: where the next phase starts."""
+    return copy.deepcopy(average).train().requires_grad_(True)
+
+
 @torch.no_grad()
 def move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """`average <- decay * average + (1 - decay) * network` for parameters; buffers are copied as they are."""

@@ -6,6 +6,8 @@ through the sums, so that two workers with 32 images compute what one computes w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -25,7 +27,9 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:  # normalised, mean, variance
-        local_variance, local_mean = torch.var_mean(x, _all_but_channels(x), correction=0)
+        # Statistics of half-precision activations are taken in float32, as torch's own batch norm does.
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        local_variance, local_mean = torch.var_mean(wide, _all_but_channels(x), correction=0)
         local = torch.stack([local_mean, local_variance])
         gathered = [torch.empty_like(local) for _ in range(dist.get_world_size())]
         dist.all_gather(gathered, local)
@@ -42,6 +46,8 @@ class _Normalise(torch.autograd.Function):
         ctx: Any, gradient: Tensor, *_: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         x, weight, mean, inverse_deviation = ctx.saved_tensors
+        kind = x.dtype
+        x, gradient = (each.to(torch.promote_types(kind, torch.float32)) for each in (x, gradient))
         count = x.numel() // x.shape[1] * dist.get_world_size()
         rows, channels = _all_but_channels(x), (-1, *[1] * (x.dim() - 2))
         local = torch.stack([gradient.sum(rows), (gradient * (x - mean.view(channels))).sum(rows)])
@@ -53,7 +59,7 @@ class _Normalise(torch.autograd.Function):
         at_x = torch.addcmul(constant.view(channels), x, slope.view(channels)).addcmul_(gradient, scale.view(channels))
         # Gradients of weight and bias stay this worker's part: all parameters' parts are summed together later.
         own = (None, None) if weight is None else (local[1] * inverse_deviation, local[0])
-        return at_x, *own, None
+        return at_x.to(kind), *own, None
 
 
 def _all_but_channels(x: Tensor) -> tuple[int, ...]:
@@ -92,6 +98,24 @@ GLOBAL: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm2d: GlobalBatchNorm2d,
 }
 LOCAL = {global_kind: kind for kind, global_kind in GLOBAL.items()}
+
+
+@contextmanager
+def running_statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Inside, forward passes in training mode leave the running statistics of `network` as they were."""
+    buffers = [buffer for module in network.modules() if is_batch_norm(module) for buffer in module.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
+
+
+def is_batch_norm(module: nn.Module) -> bool:
+    """Whether `module` is a batch norm, of this worker's batch or of the global one."""
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
 def use_global_batch(network: nn.Module) -> None:

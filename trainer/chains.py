@@ -16,11 +16,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from gebm.trainer.critic import ChainImages, micro_batches
 from gebm.trainer.log_partition import apply_network, prior_draws, prior_labels
 from gebm.trainer.noise import GlobalNoise
 from gebm.trainer.settings import EnergyPhase, TrainerSettings
 from gebm.trainer.state import TrainingState
-from gebm.trainer.steps import ChainImages
 from gebm.trainer.workers import Workers
 
 
@@ -45,10 +45,15 @@ def advance_chains(
     for number in range(phase.chain_steps):
         step = state.energy_steps * phase.chain_steps + number
         xi = noise.normal("chain-noise", step, state.model.latent_dimension)
-        latent = langevin_step(base, energy, latent, labels, xi, phase)
+        with workers.autocast():
+            moved = [
+                langevin_step(base, energy, latent[part], None if labels is None else labels[part], xi[part], phase)
+                for part in micro_batches(len(latent), settings.micro_batch)
+            ]
+        latent = torch.cat(moved)
     energy.requires_grad_(True)
-    with torch.no_grad():
-        images = apply_network(base, latent, labels)
+    with torch.no_grad(), workers.autocast():
+        images = apply_network(base, latent, labels).to(state.dtype)
     state.chains = torch.empty_like(state.chains)
     state.chains[workers.gather(rows)] = workers.gather(latent)
     return ChainImages(images, labels, rows % 2 == 0)

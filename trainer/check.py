@@ -12,6 +12,8 @@ from gebm.trainer.learning_rates import rates_of_phase
 from gebm.trainer.model import GEBM, build_model
 from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.settings import Phase
+from gebm.trainer.speed import RECOMPUTED
+from gebm.trainer.strategies.zero import why_no_shards
 
 if TYPE_CHECKING:
     from gebm.trainer.loop import TrainingJob
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 PHASES: tuple[Phase, ...] = ("base", "joint", "energy")
 
 
-def check_job(job: TrainingJob, index: ShardIndex, workers: int) -> None:
+def check_job(job: TrainingJob, index: ShardIndex, workers: int, gpus_per_worker: float = 0.0) -> None:
     """Raise `InputError` for a job on the data of `index` that cannot work, naming the field."""
     model = build_model(job.model, index.image_shape, index.classes)
     if job.settings.flip and index.holds_vectors:
@@ -30,6 +32,7 @@ def check_job(job: TrainingJob, index: ShardIndex, workers: int) -> None:
     _check_phases(job, model)
     _check_validation(job, index)
     _check_watching(job, model)
+    _check_strategy(job, model, gpus_per_worker)
     for path in job.settings.callbacks:
         import_callback(path)
     LaneReader(
@@ -53,6 +56,21 @@ def _check_phases(job: TrainingJob, model: GEBM) -> None:
         raise InputError(
             f"trainer.objective = {settings.objective!r} compares features, and model.network = "
             f"{job.model.network!r} has none; choose another of the two"
+        )
+
+
+def _check_strategy(job: TrainingJob, model: GEBM, gpus_per_worker: float) -> None:
+    settings = job.settings
+    if reason := why_no_shards(settings, model.energy_network, gpus_per_worker):
+        raise InputError(reason)
+    if settings.recompute_activations and not any(type(module) in RECOMPUTED for module in model.modules()):
+        raise InputError(
+            f"trainer.recompute_activations = true: model.network = {job.model.network!r} has no residual blocks; "
+            "set it to false (trainer.micro_batch saves memory with any network), or take sngan_resnet"
+        )
+    if settings.micro_batch and OBJECTIVES[settings.objective].reads == "features":
+        raise InputError(
+            f"trainer.micro_batch: objective {settings.objective} compares the features of whole batches; leave it out"
         )
 
 

@@ -27,6 +27,7 @@ from gebm.trainer.settings import TrainerSettings
 
 DEAD_PEER_SECONDS = 120
 POLL_SECONDS = 0.5
+STRATEGY = {"zero", "compile", "recompute_activations"}  # settings that do not change what is trained
 ERRORS = {"InputError": InputError, "TrainingDivergedError": TrainingDivergedError}
 
 Progress = Callable[[dict[str, Any]], None]
@@ -77,7 +78,7 @@ def train(
     if manifest.finished and storage.exists(storage.join(where, "model.toml")):
         return TrainResult(where, model_digest(where), settings.rounds, already_finished=True)
     group = plan_workers(workers, gpus_per_worker)
-    check_job(job, index, group.workers)
+    check_job(job, index, group.workers, group.gpus_per_worker)
     callbacks = [(path, import_callback(path)) for path in settings.callbacks]
     tell = telling(callbacks, progress or (lambda record: None))
     for attempt in range(restarts + 1):
@@ -94,9 +95,12 @@ def train(
 def run_digest(
     model: ModelSettings, settings: TrainerSettings, seed: int, data: ShardIndex, validation: ShardIndex | None = None
 ) -> str:
-    """What must be equal for a checkpoint to be this run's: model, trainer, seed, and the content of the data."""
+    """What must be equal for a checkpoint to be this run's: model, trainer, seed, and the content of the data.
+
+    How the workers share the networks, and what only makes them faster, may change: a checkpoint serves any strategy.
+    """
     sets = [index_digest(index) for index in (data, validation) if index is not None]
-    content = [model.model_dump(mode="json"), settings.model_dump(mode="json"), seed, *sets]
+    content = [model.model_dump(mode="json"), settings.model_dump(mode="json", exclude=STRATEGY), seed, *sets]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -174,7 +178,8 @@ def _worker(config: dict[str, Any]) -> None:
     from gebm.trainer.workers import Workers
 
     torch.set_num_threads(config["threads"])
-    workers = Workers(Accelerator(cpu=not config["gpu"]))
+    half = torch.bfloat16 if config["job"].settings.dtype == "bfloat16" else None
+    workers = Workers(Accelerator(cpu=not config["gpu"]), half)
     board = config["board"]
     post(board, {"event": f"worker {workers.rank + 1} of {workers.world} is process {os.getpid()} on {workers.device}"})
     try:

@@ -17,15 +17,22 @@ if TYPE_CHECKING:
     from gebm.trainer.loop import TrainingJob
 
 
+def finish(job: TrainingJob, state: TrainingState) -> None:
+    """Bring the last round's `state` to where a model can be made of it. All workers do it together.
+
+    Without an energy phase its beginning is the end: the averaged base gets statistics of its own, and the energy is
+    the last iterate.
+    """
+    if state.phase != "energy":
+        enter_phase(state, "energy", job.settings, job.seed)
+
+
 def finished_model(job: TrainingJob, state: TrainingState) -> GEBM:
     """The model of the last round's `state`, in float32, with its log-partition and error.
 
-    One worker alone makes it. Without an energy phase its beginning is the end: the averaged base gets statistics of
-    its own, and the energy is the last iterate.
+    One worker alone makes it, of a state in its energy phase (see `finish`).
     """
     settings, count = job.settings, job.settings.log_partition_draws
-    if state.phase != "energy":
-        enter_phase(state, "energy", settings, job.seed)
     energy = state.energy_average
     if OBJECTIVES[settings.objective].reads == "features":
         energy = _witness(job, state)

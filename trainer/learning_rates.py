@@ -8,6 +8,7 @@ from gebm.trainer.phases import first_round
 from gebm.trainer.schedules import NO_READING, Schedule, after_reading, rate_factor
 from gebm.trainer.settings import Phase, TrainerSettings
 from gebm.trainer.state import TrainingState
+from gebm.trainer.strategies.strategy import Role
 
 # What a plateau schedule reads is found in the metrics under this name.
 READINGS = {"fid": "fid", "kid": "kid", "kale": "kale_validation"}
@@ -20,7 +21,7 @@ class Rate(NamedTuple):
     schedule: Schedule
 
 
-def rates_of_phase(phase: Phase, settings: TrainerSettings) -> dict[str, Rate]:
+def rates_of_phase(phase: Phase, settings: TrainerSettings) -> dict[Role, Rate]:
     """The rates of the networks that `phase` trains: `base`, `energy` or both (two time scales)."""
     base, joint, energy = settings.base, settings.joint, settings.energy
     if phase == "base":
@@ -40,14 +41,13 @@ def set_learning_rates(state: TrainingState, settings: TrainerSettings) -> None:
     lowered = settings.rollback_factor ** len(state.rollbacks)
     for network, (rate, schedule) in rates_of_phase(phase, settings).items():
         factor = rate_factor(schedule, step, steps, state.plateaus.get(f"{phase}.{network}", NO_READING))
-        for group in state.optimizers()[network].param_groups:
-            group["lr"] = rate * factor * lowered
+        state.optimizers[network].learning_rate = rate * factor * lowered
 
 
 def learning_rates(state: TrainingState, settings: TrainerSettings) -> dict[str, float]:
     """The rates of the last round, as metrics: `learning_rate_base`, `learning_rate_energy`."""
     trained = rates_of_phase(state.phase, settings)
-    return {f"learning_rate_{network}": state.optimizers()[network].param_groups[0]["lr"] for network in trained}
+    return {f"learning_rate_{network}": state.optimizers[network].learning_rate for network in trained}
 
 
 def read_plateaus(state: TrainingState, settings: TrainerSettings, values: dict[str, float]) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from gebm.trainer.gradients import condition_gradients
 from gebm.trainer.real_data import RealBatch
+from gebm.trainer.strategies.optimizer import NetworkOptimizer
 from gebm.trainer.workers import Workers
 
 
@@ -24,25 +23,17 @@ class LikelihoodStep(NamedTuple):
 
 def likelihood_step(
     base: nn.Module,
-    optimizer: Optimizer,
+    optimizer: NetworkOptimizer,
     workers: Workers,
     real: RealBatch,
-    *,
-    clip_norm: float | None = None,
-    transform_gradients: bool = False,
 ) -> LikelihoodStep:
-    """Lower `-mean log q(x)` over the global batch by one step; `real` are this worker's rows.
-
-    The summed gradients are transformed and clipped as `condition_gradients` says.
-    """
+    """Lower `-mean log q(x)` over the global batch by one step; `real` are this worker's rows."""
     count = len(real.images) * workers.world
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     log_density: Callable[..., Tensor] = base.log_density  # type: ignore[assignment]
     values = log_density(real.images) if real.labels is None else log_density(real.images, real.labels)
     loss = -values.sum() / count
-    loss.backward()
+    optimizer.backward(loss)
     total = loss.detach().clone()
-    workers.sum_gradients(base.parameters(), total)
-    norm = condition_gradients(base.parameters(), clip_norm=clip_norm, transform=transform_gradients)
-    optimizer.step()
+    norm = optimizer.step(total)
     return LikelihoodStep(total, norm)

@@ -9,9 +9,8 @@ import torch
 from gebm.cluster import storage
 from gebm.cluster.lanes import LaneReader
 from gebm.trainer import checkpoint
-from gebm.trainer.batch_norm import use_global_batch
 from gebm.trainer.card import model_card
-from gebm.trainer.finished_model import finished_model
+from gebm.trainer.finished_model import finish, finished_model
 from gebm.trainer.guard import Rollback, TrainingDivergedError, check_values, check_weights, rollback_records
 from gebm.trainer.keeper import Keeper, Post
 from gebm.trainer.learning_rates import learning_rates, read_plateaus
@@ -71,6 +70,7 @@ def train_worker(job: TrainingJob, workers: Workers, post: Post) -> None:
             finally:
                 if keeper is not None:
                     keeper.close()
+        finish(job, state)
         if keeper is not None:
             model = finished_model(job, state)
             save_model(model, job.model, storage.join(job.run, "model"), model_card(job, model))
@@ -84,8 +84,7 @@ def newest_state(
 ) -> TrainingState:
     """The state of the newest checkpoint, or of round 0 when there is none."""
     index = reader.index
-    state = initial_state(job.model, job.settings, index.image_shape, job.seed, workers.device, index.classes)
-    use_global_batch(state.model.base)
+    state = initial_state(job.model, job.settings, index.image_shape, job.seed, workers, index.classes)
     checkpoint.load_newest(job.run, manifest, state)
     return state
 
@@ -138,7 +137,8 @@ def run_rounds(
             continue
         keep = state.round % settings.checkpoint_every == 0 or last
         if keep:
-            check_weights(state.networks(), round_number=state.round, phase=phase)
+            with state.whole():
+                check_weights(state.networks(), round_number=state.round, phase=phase)
         record, timings = window.close(state.round, phase, state.batches, settings.batch_size)
         reading = watch.read(last=last)
         timings["watch_seconds"] = window.restart()

@@ -7,13 +7,16 @@ them). Each phase begins with fresh optimisers, from the averaged weights of the
 
 from __future__ import annotations
 
-from gebm.trainer.averaging import averaged_copy
+from torch import nn
+
+from gebm.trainer.averaging import averaged_copy, trainable_copy
 from gebm.trainer.batch_norm import recompute_statistics
 from gebm.trainer.chains import begin_chains
 from gebm.trainer.log_partition import monte_carlo_log_partition, prior_draws, prior_labels
 from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.settings import Phase, TrainerSettings
-from gebm.trainer.state import TrainingState, adam
+from gebm.trainer.state import TrainingState
+from gebm.trainer.strategies.strategy import Role
 
 
 def phase_of_round(round_number: int, settings: TrainerSettings) -> Phase:
@@ -34,25 +37,26 @@ def phase_ends(settings: TrainerSettings) -> set[int]:
 
 
 def enter_phase(state: TrainingState, phase: Phase, settings: TrainerSettings, seed: int) -> None:
-    """Make `state` ready for the first round of `phase`, which is a later one than it is in."""
+    """Make `state` ready for the first round of `phase`, which is a later one than it is in. All workers do it."""
+    energy = whole_copy(state, "energy")
     if phase == "joint":
-        _enter_joint_phase(state, settings)
+        # From the base that maximum likelihood left, averaged.
+        state.begin_training(phase, trainable_copy(state.base_average), energy)
     else:
-        _enter_energy_phase(state, settings, seed)
-    state.phase = phase
+        _enter_energy_phase(state, energy, settings, seed)
 
 
-def _enter_joint_phase(state: TrainingState, settings: TrainerSettings) -> None:
-    """From the base that maximum likelihood left, averaged."""
-    state.model.base.load_state_dict(state.base_average.state_dict())
-    state.base_optimizer = adam(state.model.base, settings.joint.base_learning_rate, settings)
+def whole_copy(state: TrainingState, role: Role) -> nn.Module:
+    """A plain network with the weights that training has come to, whole on every worker."""
+    copy = trainable_copy(state.networks()[f"{role}_average"])
+    with state.whole():
+        copy.load_state_dict(state.networks()[role].state_dict())
+    return copy
 
 
-def _enter_energy_phase(state: TrainingState, settings: TrainerSettings, seed: int) -> None:
+def _enter_energy_phase(state: TrainingState, energy: nn.Module, settings: TrainerSettings, seed: int) -> None:
     """Freeze the averaged generator, with statistics of its own, and start the energy's optimiser and `c` afresh."""
-    base = state.model.base
-    base.load_state_dict(state.base_average.state_dict())
-    base.requires_grad_(False)
+    base = state.base_average
     if settings.base.steps + settings.joint.steps > 0:
         # A base that was not trained here keeps the statistics that it came with.
         count = max(settings.batch_norm_draws, settings.batch_size)
@@ -62,17 +66,15 @@ def _enter_energy_phase(state: TrainingState, settings: TrainerSettings, seed: i
             settings.batch_size,
             prior_labels(state, seed, "batch-norm", count),
         )
-    base.eval()
-    state.base_average.load_state_dict(base.state_dict())
-    state.energy_average = averaged_copy(state.model.energy_network)
-    state.energy_optimizer = adam(state.model.energy_network, settings.energy.learning_rate, settings)
+    state.energy_average = averaged_copy(energy)
+    state.begin_training("energy", trainable_copy(base).eval(), energy)
     begin_chains(state, settings, seed)
     if OBJECTIVES[settings.objective].reads == "features":
         return  # its energy, hence c, compares with real images: the first step takes c from its own
     count = settings.batch_norm_draws
     state.log_partition, _ = monte_carlo_log_partition(
         state,
-        state.model.energy_network,
+        state.energy_average,
         prior_draws(state, seed, "energy-phase", count),
         prior_labels(state, seed, "energy-phase", count),
         settings,

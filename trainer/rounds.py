@@ -20,6 +20,7 @@ from gebm.trainer.real_data import RealData
 from gebm.trainer.settings import JointPhase, TrainerSettings
 from gebm.trainer.state import TrainingState
 from gebm.trainer.steps import EnergyStep, base_step, energy_step
+from gebm.trainer.strategies.strategy import Role
 from gebm.trainer.workers import Workers
 
 Values = dict[str, float]
@@ -40,13 +41,11 @@ def base_round(
     set_learning_rates(state, settings)
     result = likelihood_step(
         state.model.base.train(),
-        state.base_optimizer,
+        state.optimizers["base"],
         workers,
         real_data(state.batches),
-        clip_norm=settings.clip_norm,
-        transform_gradients=settings.transform_gradients,
     )
-    move_average(state.base_average, state.model.base, settings.base.base_average)
+    _move_average(state, "base", settings.base.base_average)
     state.batches += 1
     state.round += 1
     return {
@@ -73,17 +72,16 @@ def joint_round(
     seen = base_step(
         state.model.base.train(),
         state.model.energy_network.eval(),
-        state.base_optimizer,
+        state.optimizers["base"],
         objective,
         workers,
         noise.normal("base-latent", step, state.model.latent_dimension),
         labels=noise.labels("base-labels", step, state.model.classes),
         real=real.images if real else None,
         real_labels=real.labels if real else None,
-        clip_norm=settings.clip_norm,
-        transform_gradients=settings.transform_gradients,
+        micro_batch=settings.micro_batch,
     )
-    move_average(state.base_average, state.model.base, joint.base_average)
+    _move_average(state, "base", joint.base_average)
     state.round += 1
     return {**_as_values(result), "base_loss": float(seen.loss), "base_gradient_norm": float(seen.gradient_norm)}
 
@@ -96,7 +94,7 @@ def energy_round(
     set_learning_rates(state, settings)
     chain = advance_chains(state, settings, workers, noise)
     result = _energy_step(state, settings, workers, noise, real_data, chain)
-    move_average(state.energy_average, state.model.energy_network, phase.energy_average)
+    _move_average(state, "energy", phase.energy_average)
     state.round += 1
     return _as_values(result)
 
@@ -113,12 +111,13 @@ def _energy_step(
     state.model.base.eval()
     latent = noise.normal("energy-latent", step, state.model.latent_dimension)
     labels = noise.labels("energy-labels", step, state.model.classes)
-    with torch.no_grad():
+    with torch.no_grad(), workers.autocast():
         fake = apply_network(state.model.base, latent, labels)
+    fake = fake.to(state.dtype)
     real = real_data(state.batches)
     result = energy_step(
-        state.model.energy_network.train(),
-        state.energy_optimizer,
+        state.model.energy_network,
+        state.optimizers["energy"],
         OBJECTIVES[settings.objective],
         workers,
         real=real.images,
@@ -131,8 +130,7 @@ def _energy_step(
         real_labels=real.labels,
         fake_labels=labels,
         chain=chain,
-        clip_norm=settings.clip_norm,
-        transform_gradients=settings.transform_gradients,
+        micro_batch=settings.micro_batch,
     )
     state.log_partition = result.log_partition
     state.energy_steps += 1
@@ -150,6 +148,11 @@ def _log_partition_is_unknown(state: TrainingState, settings: TrainerSettings) -
         return state.energy_steps == 0
     begins = state.round == first_round("energy", settings)
     return begins and OBJECTIVES[settings.objective].reads == "features"
+
+
+def _move_average(state: TrainingState, role: Role, decay: float) -> None:
+    with state.optimizers[role].whole():
+        move_average(state.networks()[f"{role}_average"], state.networks()[role], decay)
 
 
 def _as_values(step: EnergyStep) -> Values:

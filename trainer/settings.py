@@ -56,6 +56,14 @@ class EnergyPhase(StrictModel):
     chain_inverse_temperature: PositiveFloat = 1.0  # that of the sampler, so that training sees what it will find
 
 
+class ZeroSettings(StrictModel):
+    """What workers share out of each network, by DeepSpeed ZeRO: 0 nothing, 1 the optimiser's memory, 2 gradients
+    too, 3 weights too. Averages of the weights are whole on every worker."""
+
+    base: Literal[0, 1, 2, 3] = 0
+    energy: Literal[0, 1, 2, 3] = 0
+
+
 class TrainerSettings(StrictModel):
     """A training run: base phase, joint phase, energy phase, each of which may have no steps, then the export."""
 
@@ -77,7 +85,12 @@ class TrainerSettings(StrictModel):
     betas: tuple[Decay, Decay] = (0.5, 0.99)  # of Adam
     clip_norm: PositiveFloat | None = None  # largest norm of a network's gradient; absent: no limit
     transform_gradients: bool = False  # g -> 2g/(1+g^2) before Adam, as the public code of the paper
-    dtype: Literal["float32", "float64"] = "float32"
+    # Of weights and arithmetic; bfloat16: networks compute in it, on float32 weights, losses and sums stay float32.
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    micro_batch: PositiveInt | None = None  # samples of a worker that go through the networks at once; absent: all
+    compile: bool = False  # networks by torch.compile
+    recompute_activations: bool = False  # of residual blocks, in the backward pass: less memory, a third more time
+    zero: ZeroSettings = ZeroSettings()
     log_partition_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     level_penalty: NonNegativeFloat = 1e-3  # times (mean E(y))^2: keeps the meaningless constant in E from drifting
     log_partition_draws: PositiveInt = 10_000  # prior draws of the exported log-partition

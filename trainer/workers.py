@@ -16,13 +16,20 @@ from torch import Tensor
 
 
 class Workers:
-    """`rank` of `world` workers, its device, and the collectives that training needs."""
+    """`rank` of `world` workers, its device, and the collectives that training needs.
 
-    def __init__(self, accelerator: Accelerator):
-        self.accelerator = accelerator
+    `half`: the type that networks compute in, where it is a smaller one than that of their weights.
+    """
+
+    def __init__(self, accelerator: Accelerator, half: torch.dtype | None = None):
+        self.accelerator, self.half = accelerator, half
         self.rank: int = accelerator.process_index
         self.world: int = accelerator.num_processes
         self.device: torch.device = accelerator.device
+
+    def autocast(self) -> torch.autocast:
+        """Inside, networks compute in the type `half`; outside, losses and sums keep that of the weights."""
+        return torch.autocast(self.device.type, self.half or torch.bfloat16, enabled=self.half is not None)
 
     def gather(self, rows: Tensor) -> Tensor:
         """The rows of all workers, `(n, ...)` to `(world * n, ...)`, in order of rank, detached."""

@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
-from gebm.trainer.batch_norm import use_global_batch
 from gebm.trainer.model import ModelSettings
 from gebm.trainer.noise import GlobalNoise
 from gebm.trainer.phases import enter_phase
@@ -41,8 +40,7 @@ def main(world: int, port: str, dtype: str, rounds: int, rank: int) -> None:
         energy=EnergyPhase(steps=rounds, learning_rate=1e-4, chain_steps=2),
     )
     model = ModelSettings(latent_dimension=8, base_widths=(16, 8, 8, 8), energy_widths=(8, 8, 16))
-    state = initial_state(model, settings, (1, 32, 32), 0, workers.device)
-    use_global_batch(state.model.base)
+    state = initial_state(model, settings, (1, 32, 32), 0, workers)
     # Interleaved rows, as lanes deal them out.
     rows = torch.arange(rank, BATCH, world)
     real_dtype = next(state.model.parameters()).dtype

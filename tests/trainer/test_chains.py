@@ -35,7 +35,7 @@ class Quadratic(nn.Module):
 
 def state_with(energy: nn.Module, base: nn.Module, settings: TrainerSettings) -> TrainingState:
     small = ModelSettings(latent_dimension=3, base_widths=(4, 4, 4, 4), energy_widths=(4, 4, 4))
-    state = initial_state(small, settings, (1, 32, 32), 0, torch.device("cpu"))
+    state = initial_state(small, settings, (1, 32, 32), 0, Workers(Accelerator(cpu=True)))
     state.model.energy_network, state.model.base = energy, base
     state.phase = "energy"
     return state

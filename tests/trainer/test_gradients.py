@@ -11,6 +11,7 @@ from gebm.trainer.gradients import condition_gradients
 from gebm.trainer.model.networks.mlp import MLPBase, MLPEnergy
 from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.steps import base_step, energy_step
+from gebm.trainer.strategies.optimizer import WholeOptimizer
 from gebm.trainer.workers import Workers
 
 
@@ -46,7 +47,7 @@ def test_the_transform_is_that_of_the_reference_and_comes_before_clipping():
     torch.testing.assert_close(torch.cat([parameters[0].grad, parameters[1].grad]), seen / 2)
 
 
-@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.01}, {"transform_gradients": True}])
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.01}, {"transform": True}])
 def test_the_steps_move_the_weights_by_the_conditioned_gradient(options):
     """Plain gradient descent at rate 1: the weights' movement is the gradient that the optimiser was given."""
     generator = torch.Generator().manual_seed(0)
@@ -57,14 +58,18 @@ def test_the_steps_move_the_weights_by_the_conditioned_gradient(options):
 
     def moves(network: nn.Module, step, **kwargs) -> tuple[torch.Tensor, float]:
         start = [p.detach().clone() for p in network.parameters()]
-        norm = float(step(torch.optim.SGD(network.parameters(), lr=1.0), **kwargs).gradient_norm)
+        norm = float(
+            step(
+                WholeOptimizer(network, torch.optim.SGD(network.parameters(), lr=1.0), workers, **kwargs)
+            ).gradient_norm
+        )
         moved = torch.cat([(s - p.detach()).view(-1) for s, p in zip(start, network.parameters(), strict=True)])
         with torch.no_grad():
             for s, p in zip(start, network.parameters(), strict=True):
                 p.copy_(s)
         return moved, norm
 
-    def step_energy(optimizer, **kwargs):
+    def step_energy(optimizer):
         return energy_step(
             energy,
             optimizer,
@@ -76,11 +81,10 @@ def test_the_steps_move_the_weights_by_the_conditioned_gradient(options):
             log_partition=None,
             gradient_penalty=1.0,
             log_partition_rate=1.0,
-            **kwargs,
         )
 
-    def step_base(optimizer, **kwargs):
-        return base_step(base, energy, optimizer, kale, workers, latent, **kwargs)
+    def step_base(optimizer):
+        return base_step(base, energy, optimizer, kale, workers, latent)
 
     for network, step in ((energy, step_energy), (base, step_base)):
         raw, raw_norm = moves(network, step)
@@ -90,10 +94,14 @@ def test_the_steps_move_the_weights_by_the_conditioned_gradient(options):
         if "clip_norm" in options:
             assert norm == pytest.approx(raw_norm)
             expected = raw * 0.01 / raw_norm
-        if "transform_gradients" in options:
+        if "transform" in options:
             expected = 2 * raw / (1 + raw**2)
             assert norm == pytest.approx(float(expected.norm()))
         torch.testing.assert_close(moved, expected)
+
+
+def still(network: nn.Module) -> WholeOptimizer:
+    return WholeOptimizer(network, torch.optim.SGD(network.parameters(), lr=0.0), Workers(Accelerator(cpu=True)))
 
 
 def test_without_a_log_partition_a_step_starts_at_that_of_the_batch():
@@ -102,7 +110,7 @@ def test_without_a_log_partition_a_step_starts_at_that_of_the_batch():
     real, fake = torch.randn(2, 8, 2, dtype=torch.float64)
     result = energy_step(
         energy,
-        torch.optim.SGD(energy.parameters(), lr=0.0),
+        still(energy),
         OBJECTIVES["kale"],
         Workers(Accelerator(cpu=True)),
         real=real,
@@ -124,7 +132,7 @@ def test_losses_of_half_precision_networks_are_taken_in_single_precision(name):
     real, fake = torch.randn(2, 16, 2).to(torch.bfloat16)
     result = energy_step(
         energy,
-        torch.optim.SGD(energy.parameters(), lr=0.0),
+        still(energy),
         OBJECTIVES[name],
         Workers(Accelerator(cpu=True)),
         real=real,

@@ -18,6 +18,7 @@ from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.rounds import energy_steps_of_round
 from gebm.trainer.settings import JointPhase
 from gebm.trainer.steps import base_step, energy_step
+from gebm.trainer.strategies.optimizer import WholeOptimizer
 from gebm.trainer.workers import Workers
 
 SMALL = ModelSettings(latent_dimension=8, base_widths=(16, 8, 8, 8), energy_widths=(8, 8, 16))
@@ -39,7 +40,7 @@ def gradients(network: nn.Module) -> list[torch.Tensor]:
 def test_the_energy_step_follows_the_gradient_of_kale_with_penalty(setting):
     model, workers, real, latent, mixing = setting
     fake = model.eval().generate(latent).detach()
-    still = torch.optim.SGD(model.energy_network.parameters(), lr=0.0)
+    still = WholeOptimizer(model.energy_network, torch.optim.SGD(model.energy_network.parameters(), lr=0.0), workers)
     result = energy_step(
         model.energy_network,
         still,
@@ -77,7 +78,7 @@ def test_the_base_step_follows_the_softmax_weighted_gradient_and_spares_the_ener
     base_step(
         model.base,
         model.energy_network,
-        torch.optim.SGD(model.base.parameters(), lr=0.0),
+        WholeOptimizer(model.base, torch.optim.SGD(model.base.parameters(), lr=0.0), workers),
         OBJECTIVES["kale"],
         workers,
         latent,
@@ -90,7 +91,7 @@ def test_the_base_step_follows_the_softmax_weighted_gradient_and_spares_the_ener
 
 def test_energy_weights_take_no_gradient_in_a_base_step(setting):
     model, workers, _, latent, _ = setting
-    optimizer = torch.optim.SGD(model.base.parameters(), lr=0.1)
+    optimizer = WholeOptimizer(model.base, torch.optim.SGD(model.base.parameters(), lr=0.1), workers)
     base_step(model.base, model.energy_network, optimizer, OBJECTIVES["kale"], workers, latent)
     assert all(p.grad is None and p.requires_grad for p in model.energy_network.parameters())
 

@@ -42,7 +42,7 @@ def validation(tmp_path_factory) -> str:
 
 
 def last_state(job: TrainingJob) -> TrainingState:
-    state = initial_state(job.model, job.settings, (2,), 0, torch.device("cpu"))
+    state = initial_state(job.model, job.settings, (2,), 0, Workers(Accelerator(cpu=True)))
     newest = sorted(Path(job.run, "checkpoints").glob("*.pt"))[-1]
     state.load_dict(torch.load(newest, weights_only=True))
     return state
@@ -213,7 +213,7 @@ def test_what_tensorboard_saw_beyond_the_checkpoint_is_void_after_a_resume(data,
 
 
 def test_workers_share_the_samples_that_one_would_see(data, validation):
-    state = initial_state(FLOW, tiny_job(Path("x"), data).settings, (2,), 0, torch.device("cpu"))
+    state = initial_state(FLOW, tiny_job(Path("x"), data).settings, (2,), 0, Workers(Accelerator(cpu=True)))
 
     class OneOf(Workers):
         def __init__(self, rank: int, world: int):

@@ -30,7 +30,7 @@ def sets(tmp_path_factory) -> dict[str, str]:
 
 
 def last_state(job: TrainingJob, shape: tuple[int, ...] = (2,)) -> TrainingState:
-    state = initial_state(job.model, job.settings, shape, 0, torch.device("cpu"))
+    state = initial_state(job.model, job.settings, shape, 0, Workers(Accelerator(cpu=True)))
     newest = sorted(Path(job.run, "checkpoints").glob("*.pt"))[-1]
     state.load_dict(torch.load(newest, weights_only=True))
     state.model.base.eval()
@@ -93,7 +93,7 @@ def test_a_witness_of_features_that_have_learnt_nothing_finds_no_gap_between_tra
     foreign = ForeignSettings(generator="torch.nn:Identity")
     model = MLP.model_copy(update={"base": "foreign", "foreign": foreign, "latent_dimension": 8})
     job = tiny_job(tmp_path, x, model=model, validation=v, objective="mmd", watch=WATCH)
-    state = initial_state(model, job.settings, (8,), 0, torch.device("cpu"))
+    state = initial_state(model, job.settings, (8,), 0, Workers(Accelerator(cpu=True)))
     with torch.no_grad():
         state.model.energy_network.hidden[0].weight.mul_(30.0)  # features so far apart that a point is near itself only
     values = Watch(job, state, Workers(Accelerator(cpu=True))).read(last=True).values

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from gebm.trainer.critic import batch_energies, energies
 from gebm.trainer.model.witness import WitnessEnergy
 from gebm.trainer.objectives.table import Objective
-from gebm.trainer.steps import batch_energies, energies
 from gebm.trainer.watch.fixed_samples import Samples, read_in_chunks
 from gebm.trainer.workers import Workers
 

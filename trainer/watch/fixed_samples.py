@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from gebm.cluster.index import load_index
 from gebm.cluster.lanes import LaneReader
 from gebm.cluster.randomness import derive_seed
+from gebm.trainer.critic import read_critic
 from gebm.trainer.log_partition import apply_network, evaluation_mode, prior_draws, prior_labels
 from gebm.trainer.objectives.table import Objective
 from gebm.trainer.real_data import real_data
+from gebm.trainer.speed import uncompiled
 from gebm.trainer.state import TrainingState
-from gebm.trainer.steps import read_critic
 from gebm.trainer.workers import Workers
 
 
@@ -79,7 +80,7 @@ Read = Callable[[nn.Module, Tensor, Tensor | None], Tensor]
 @torch.no_grad()
 def apply_in_chunks(network: nn.Module, inputs: Tensor, labels: Tensor | None, read: Read = apply_network) -> Tensor:
     """`read(network, inputs, labels)`, plainly `network(inputs)`, in evaluation mode, a few at a time."""
-    with evaluation_mode(network):
+    with evaluation_mode(network), uncompiled():
         parts = [
             read(network, inputs[start : start + CHUNK], None if labels is None else labels[start:][:CHUNK])
             for start in range(0, len(inputs), CHUNK)

@@ -7,6 +7,7 @@ from torch import Tensor
 from gebm.trainer.model.networks.mlp import MLPEnergy
 from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.steps import EnergyStep, energy_step
+from gebm.trainer.strategies.optimizer import WholeOptimizer
 from gebm.trainer.workers import Workers
 
 
@@ -20,10 +21,10 @@ def train_critic(
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     energy = MLPEnergy(tuple(real.shape[1:]), (32, 32)).to(real.dtype)
-    optimizer = torch.optim.Adam(energy.parameters(), lr=rate, betas=(0.5, 0.9))
     workers, seen = Workers(Accelerator(cpu=True)), []
+    optimizer = WholeOptimizer(energy, torch.optim.Adam(energy.parameters(), lr=rate, betas=(0.5, 0.9)), workers)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
+        optimizer.learning_rate = rate * (1 - step / steps)
         seen.append(
             energy_step(
                 energy,

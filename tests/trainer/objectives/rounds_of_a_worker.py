@@ -14,6 +14,7 @@ from gebm.trainer.batch_norm import use_global_batch
 from gebm.trainer.model import ModelSettings, build_model
 from gebm.trainer.objectives.table import OBJECTIVES, Objective
 from gebm.trainer.steps import base_step, energy_step
+from gebm.trainer.strategies.optimizer import WholeOptimizer
 from gebm.trainer.workers import Workers
 
 BATCH, ROUNDS, CLASSES = 12, 3, 3
@@ -50,13 +51,15 @@ def train(objective: Objective, workers: Workers, classes: int | None) -> list[f
     )
     model = build_model(settings, SHAPE, classes, seed=0).double()
     use_global_batch(model.base)
-    energy_optimizer = torch.optim.Adam(model.energy_network.parameters(), lr=1e-4)
-    base_optimizer = torch.optim.Adam(model.base.parameters(), lr=1e-4)
+    # What is small enough to have an effect, large enough not to make everything small.
+    options = {"clip_norm": 0.5, "transform": True}
+    energy_optimizer, base_optimizer = (
+        WholeOptimizer(network, torch.optim.Adam(network.parameters(), lr=1e-4), workers, **options)
+        for network in (model.energy_network, model.base)
+    )
     rows = torch.arange(workers.rank, BATCH, workers.world)  # interleaved, as lanes deal them out
     generator = torch.Generator().manual_seed(1)
     log_partition = None
-    # What is small enough to have an effect, large enough not to make everything small.
-    options = {"clip_norm": 0.5, "transform_gradients": True}
 
     def latent() -> torch.Tensor:
         return torch.randn(BATCH, 4, generator=generator)[rows].double()
@@ -85,7 +88,6 @@ def train(objective: Objective, workers: Workers, classes: int | None) -> list[f
                 level_penalty=1e-3,
                 real_labels=real_labels,
                 fake_labels=fake_labels,
-                **options,
             )
             log_partition = seen.log_partition
         base = base_step(
@@ -98,7 +100,6 @@ def train(objective: Objective, workers: Workers, classes: int | None) -> list[f
             labels=labels(),
             real=real,
             real_labels=real_labels,
-            **options,
         )
     networks = (model.base, model.energy_network)
     weights = [tensor.double() for network in networks for tensor in network.state_dict().values()]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gebm.trainer.model.networks.mlp import MLPEnergy
 from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.steps import base_step, energy_step
+from gebm.trainer.strategies.optimizer import WholeOptimizer
 from gebm.trainer.workers import Workers
 
 DATA_MEAN, DATA_DEVIATION = torch.tensor([0.6, -0.3]), 0.9
@@ -31,8 +32,10 @@ def test_the_base_moves_onto_the_data(name):
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     base, energy, log_partition = Affine(), MLPEnergy((2,), (32, 32), feature_dimension=4), None
-    energy_optimizer = torch.optim.Adam(energy.parameters(), lr=5e-3, betas=(0.5, 0.9))
-    base_optimizer = torch.optim.Adam(base.parameters(), lr=2e-2, betas=(0.5, 0.9))
+    energy_optimizer, base_optimizer = (
+        WholeOptimizer(network, torch.optim.Adam(network.parameters(), lr=rate, betas=(0.5, 0.9)), workers)
+        for network, rate in ((energy, 5e-3), (base, 2e-2))
+    )
     for round_number in range(80):
         for _ in range(20 if round_number < 2 else 2):
             real = DATA_MEAN + DATA_DEVIATION * torch.randn(BATCH, 2, generator=generator)

@@ -8,9 +8,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from gebm.trainer.critic import read_critic
 from gebm.trainer.model.networks.mlp import MLPBase, MLPEnergy
 from gebm.trainer.objectives.table import OBJECTIVES
-from gebm.trainer.steps import base_step, energy_step, read_critic
+from gebm.trainer.steps import base_step, energy_step
+from gebm.trainer.strategies.optimizer import WholeOptimizer
 from gebm.trainer.workers import Workers
 from tests.trainer.objectives.formulas import FORMULAS
 
@@ -38,8 +40,8 @@ class Setting:
         return self.base(self.latent) if self.labels is None else self.base(self.latent, self.labels)
 
 
-def still(network: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(network.parameters(), lr=0.0)
+def still(network: nn.Module) -> WholeOptimizer:
+    return WholeOptimizer(network, torch.optim.SGD(network.parameters(), lr=0.0), Workers(Accelerator(cpu=True)))
 
 
 def along(network: nn.Module, value: Callable[[], float], seed: int) -> tuple[float, float]:

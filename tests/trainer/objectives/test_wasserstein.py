@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.steps import base_step
+from gebm.trainer.strategies.optimizer import WholeOptimizer
 from gebm.trainer.workers import Workers
 from tests.trainer.objectives.critic_training import train_critic
 from tests.trainer.objectives.gaussians import P, Q
@@ -62,8 +63,9 @@ def test_a_base_step_with_the_true_critic_moves_samples_straight_towards_the_dat
     nn.init.zeros_(base.bias)
     latent = torch.randn(256, 2, generator=torch.Generator().manual_seed(0))
     data = latent + towards
-    optimizer = torch.optim.SGD([base.bias], lr=rate)
-    step = base_step(base, TrueCritic(towards), optimizer, WASSERSTEIN, Workers(Accelerator(cpu=True)), latent)
+    workers = Workers(Accelerator(cpu=True))
+    optimizer = WholeOptimizer(base, torch.optim.SGD([base.bias], lr=rate), workers)
+    step = base_step(base, TrueCritic(towards), optimizer, WASSERSTEIN, workers, latent)
     torch.testing.assert_close(base.bias.detach(), rate * towards / 5)
     with torch.no_grad():
         left = float((data - base(latent)).mean(0).norm())

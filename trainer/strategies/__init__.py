@@ -1,0 +1,1 @@
+"""How a network is trained by several workers: whole on each of them, or in shards (DeepSpeed ZeRO)."""
