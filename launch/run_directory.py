@@ -48,12 +48,17 @@ def claimed_run(run: str, recipe: Recipe) -> Iterator[str]:
     try:
         yield run
     except InputError:
-        if fresh and not any(storage.list_names(storage.join(run, name)) for name in (METRICS, CHECKPOINTS)):
+        if fresh and not _has_trained(run):
             for name in (TIMINGS, METRICS, CHECKPOINTS, CONFIG):
                 storage.remove(storage.join(run, name))
             if not storage.list_names(run):
                 storage.remove(run)
         raise
+
+
+def _has_trained(run: str) -> bool:
+    """Whether there is a line of metrics or a checkpoint: the manifest alone says only who may write some."""
+    return any(set(storage.list_names(storage.join(run, name))) - {"manifest.json"} for name in (METRICS, CHECKPOINTS))
 
 
 def _refuse_another(location: str, there: Recipe, here: Recipe) -> None:

@@ -1,9 +1,11 @@
 """What every room's tests share: one local Ray for the whole session, and small shard sets to work on."""
 
+import logging
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from torch.distributed.checkpoint.logger import _dcp_logger
 
 from gebm.cluster import storage
 from gebm.cluster.connect import connection
@@ -22,6 +24,10 @@ _SEGMENTS = {
     "g": (2, 0, 2, 2),
 }
 _DIGITS = ("abcdef", "bc", "abged", "abgcd", "fgbc", "afgcd", "afgedc", "abc", "abcdefg", "abcdfg")
+
+
+# It tells every step of every checkpoint at level DEBUG, and pytest would print it all below a test that fails.
+_dcp_logger.setLevel(logging.INFO)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gebm.trainer.model import GEBM
 
 if TYPE_CHECKING:
+    from gebm.trainer.checkpoints.manifest import CheckpointRecord
     from gebm.trainer.loop import TrainingJob
     from gebm.trainer.settings import TrainerSettings
 
@@ -39,8 +40,8 @@ Settings:
 """
 
 
-def model_card(job: TrainingJob, model: GEBM) -> str:
-    """The text of the card, in Markdown."""
+def model_card(job: TrainingJob, model: GEBM, best: CheckpointRecord | None = None) -> str:
+    """The text of the card, in Markdown. `best` is the checkpoint that the model is of, None for the last state."""
     shape = "x".join(map(str, model.image_shape))
     vectors = len(model.image_shape) == 1
     return TEXT.format(
@@ -53,7 +54,7 @@ def model_card(job: TrainingJob, model: GEBM) -> str:
         draws=job.settings.log_partition_draws,
         data=job.data,
         seed=job.seed,
-        history=history(job.settings),
+        history=history(job.settings) + (f"\n{chosen(job.settings, best)}" if best is not None else ""),
         settings=json.dumps(job.settings.model_dump(mode="json"), indent=1),
     )
 
@@ -75,3 +76,11 @@ def history(settings: TrainerSettings) -> str:
     else:
         sentences.append("**The energy was not trained: samples of the model are no better than the generator's.**")
     return "\n".join(sentences)
+
+
+def chosen(settings: TrainerSettings, best: CheckpointRecord) -> str:
+    """Which state of the last phase the model is of."""
+    return (
+        f"Of the last phase, the state after round {best.round:,} of {settings.rounds:,} was taken: the best by "
+        f"{settings.keep_best} on validation data ({best.reading:.4g})."
+    )

@@ -11,6 +11,7 @@ from gebm.trainer.callbacks import import_callback
 from gebm.trainer.learning_rates import rates_of_phase
 from gebm.trainer.model import GEBM, build_model
 from gebm.trainer.objectives.table import OBJECTIVES
+from gebm.trainer.phases import last_phase
 from gebm.trainer.settings import Phase
 from gebm.trainer.speed import RECOMPUTED
 from gebm.trainer.strategies.zero import why_no_shards
@@ -101,24 +102,32 @@ def _check_watching(job: TrainingJob, model: GEBM) -> None:
     for phase in PHASES:
         for network, (_, schedule) in rates_of_phase(phase, job.settings).items():
             if schedule.shape == "plateau" and getattr(job.settings, phase).steps:
-                _check_plateau(job, phase, network, schedule.metric)
+                key = f"trainer.{phase}.{network}_schedule" if phase == "joint" else f"trainer.{phase}.schedule"
+                _check_reading(job, f"{key}: a plateau schedule", phase, schedule.metric)
+    if (best := job.settings.keep_best) is not None:
+        phase = last_phase(job.settings)
+        if best == "kale" and phase != "energy":
+            raise InputError(
+                "trainer.keep_best: KALE tells which of two energies is better on one base, and there is no energy "
+                'phase, where the base stands still; say keep_best = "fid" or "kid"'
+            )
+        _check_reading(job, "trainer.keep_best: it", phase, best)
 
 
-def _check_plateau(job: TrainingJob, phase: Phase, network: str, metric: str) -> None:
-    """A plateau schedule must get something to read."""
-    key = f"trainer.{phase}.{network}_schedule" if phase == "joint" else f"trainer.{phase}.schedule"
+def _check_reading(job: TrainingJob, reader: str, phase: Phase, metric: str) -> None:
+    """What is read in a phase must be taken there. `reader` begins the message: the field, and who reads."""
     watch = job.settings.watch
     if job.validation is None:
-        raise InputError(f"{key}: a plateau schedule reads {metric} on validation samples; give them")
+        raise InputError(f"{reader} reads {metric} on validation samples; give them")
     if metric in ("fid", "kid"):
         if not watch.fid_every:
-            raise InputError(f"{key}: a plateau schedule on {metric} needs trainer.watch.fid_every above 0")
+            raise InputError(f"{reader} reads {metric}, which needs trainer.watch.fid_every above 0")
         if phase == "energy" and not watch.fid_chain_steps:
             raise InputError(
-                f"{key}: in the energy phase the base stands still, and its {metric} with it; take that of the "
-                'model by trainer.watch.fid_chain_steps above 0, or say metric = "kale"'
+                f"{reader} reads {metric}, but in the energy phase the base stands still, and its {metric} with it; "
+                "take that of the model by trainer.watch.fid_chain_steps above 0, or read kale"
             )
     elif phase == "base":
-        raise InputError(f'{key}: there is no energy in the base phase, hence no KALE; say metric = "fid" or "kid"')
+        raise InputError(f"{reader} reads kale, but there is no energy in the base phase; read fid or kid")
     elif watch.every == 0:
-        raise InputError(f"{key}: no KALE is taken with trainer.watch.every = 0; raise it, or say another metric")
+        raise InputError(f"{reader} reads kale, which is not taken with trainer.watch.every = 0; raise it, or read fid")

@@ -17,9 +17,9 @@ from gebm.cluster.errors import FarmError, InputError
 from gebm.cluster.index import ShardIndex, index_digest, load_index
 from gebm.cluster.progress_board import ProgressBoard, drain, post, post_and_wait
 from gebm.cluster.resources import WorkerResources, plan_workers
-from gebm.trainer import checkpoint
 from gebm.trainer.callbacks import import_callback, telling
 from gebm.trainer.check import check_job
+from gebm.trainer.checkpoints.manifest import read_manifest
 from gebm.trainer.guard import TrainingDivergedError
 from gebm.trainer.loop import TrainingJob, train_worker
 from gebm.trainer.model import ModelSettings, model_digest, pinned
@@ -73,7 +73,7 @@ def train(
     model = pinned(model)
     digest = run_digest(model, settings, seed, index, load_index(validation) if validation is not None else None)
     job = TrainingJob(run, data, validation, digest, model, settings, seed)
-    manifest = checkpoint.read_manifest(run, digest)
+    manifest = read_manifest(run, digest)
     where = storage.join(run, "model")
     if manifest.finished and storage.exists(storage.join(where, "model.toml")):
         return TrainResult(where, model_digest(where), settings.rounds, already_finished=True)

@@ -1,4 +1,4 @@
-"""What rank 0 writes of a run while it goes on: lines of metrics, TensorBoard, grids, checkpoints."""
+"""What rank 0 writes of a run while it goes on: lines of metrics, TensorBoard, grids."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gebm.trainer import checkpoint
 from gebm.trainer.guard import rollback_records
 from gebm.trainer.metrics import MetricsWriter
 from gebm.trainer.state import TrainingState
@@ -23,11 +22,11 @@ Post = Callable[[dict[str, Any]], None]
 class Keeper:
     """Writes from one state on. What a run that was interrupted or rolled back wrote beyond that state is dropped.
 
-    `manifest` is always that of the checkpoints as they are. `post` takes the records as they are written.
+    `post` takes the records as they are written.
     """
 
-    def __init__(self, job: TrainingJob, state: TrainingState, manifest: checkpoint.CheckpointManifest, post: Post):
-        self.job, self.manifest, self.post = job, manifest, post
+    def __init__(self, job: TrainingJob, state: TrainingState, post: Post):
+        self.job, self.post = job, post
         self._metrics = MetricsWriter(job.run, state.round)
         drop_grids_after(job.run, state.round)
         self._tensorboard = TensorBoardWriter(job.run, state.round) if job.settings.watch.tensorboard else None
@@ -45,14 +44,11 @@ class Keeper:
             self._tensorboard.write(record | timings, picture)
         self.post(record | timings | {"rounds": self.job.settings.rounds})
 
-    def save(self, state: TrainingState) -> None:
-        """Make `state` a checkpoint."""
+    def begin_segment(self, round_number: int) -> None:
+        """What comes now comes after the checkpoint of `round_number`: a run that goes on from there drops it whole."""
         if self._tensorboard is not None:
             self._tensorboard.publish()
-        self.manifest = checkpoint.save_checkpoint(
-            self.job.run, self.manifest, state, self.job.settings.keep_checkpoints
-        )
-        self._metrics.next_segment(state.round)
+        self._metrics.next_segment(round_number)
 
     def close(self) -> None:
         """Nothing more comes."""

@@ -8,20 +8,24 @@ import torch
 
 from gebm.cluster import storage
 from gebm.cluster.lanes import LaneReader
-from gebm.trainer import checkpoint
-from gebm.trainer.card import model_card
+from gebm.trainer.card import chosen, model_card
+from gebm.trainer.checkpoints.saver import Saver
+from gebm.trainer.council import GO_ON, Council
 from gebm.trainer.finished_model import finish, finished_model
-from gebm.trainer.guard import Rollback, TrainingDivergedError, check_values, check_weights, rollback_records
+from gebm.trainer.guard import TrainingDivergedError, check_values, check_weights, rollback_records
 from gebm.trainer.keeper import Keeper, Post
+from gebm.trainer.kit import Kit
 from gebm.trainer.learning_rates import learning_rates, read_plateaus
 from gebm.trainer.metrics import Window
 from gebm.trainer.model import ModelSettings, save_model
 from gebm.trainer.noise import GlobalNoise
 from gebm.trainer.phases import enter_phase, phase_ends, phase_of_round
+from gebm.trainer.pulse import Pulse
 from gebm.trainer.real_data import real_data
+from gebm.trainer.resume import Line, load_best, newest_state, reading_of, roll_back, save_state
 from gebm.trainer.rounds import ROUNDS
 from gebm.trainer.settings import TrainerSettings
-from gebm.trainer.state import TrainingState, initial_state
+from gebm.trainer.state import TrainingState
 from gebm.trainer.watch.watch import Watch
 from gebm.trainer.workers import Workers
 
@@ -39,12 +43,14 @@ class TrainingJob:
     seed: int
 
 
-def train_worker(job: TrainingJob, workers: Workers, post: Post) -> None:
+def train_worker(job: TrainingJob, workers: Workers, post: Post, pulse: Pulse | None = None) -> str:
     """Train from the newest checkpoint, or from the start, to the exported model.
 
-    Every worker runs this; rank 0 alone writes. `post` takes progress records on rank 0.
+    Every worker runs this; all write checkpoints, rank 0 alone writes the rest. `post` takes progress records on
+    rank 0. Returns the word heard from `pulse` on rank 0 that ended it early, after a checkpoint, or `GO_ON`.
     Raises `TrainingDivergedError` (on every worker, in the same round) and `InputError`.
     """
+    pulse = pulse or Pulse()
     settings = job.settings
     reader = LaneReader(
         job.data,
@@ -54,65 +60,49 @@ def train_worker(job: TrainingJob, workers: Workers, post: Post) -> None:
         rank=workers.rank,
         world=workers.world,
     )
+    council = Council(workers)
+    saver = Saver(job, council, post)
+    kit = Kit(job, workers, reader, council, saver)
     try:
-        manifest = checkpoint.read_manifest(job.run, job.run_digest)
-        state = newest_state(job, workers, reader, manifest)
+        state, line = newest_state(kit)
         while True:
-            keeper = Keeper(job, state, manifest, post) if workers.rank == 0 else None
+            keeper = Keeper(job, state, post) if workers.rank == 0 else None
             try:
-                run_rounds(job, state, workers, reader, keeper)
+                word = run_rounds(kit, state, line, keeper, pulse)
+                saver.wait()
                 break
             except TrainingDivergedError as error:
-                state, manifest = roll_back(job, workers, reader, state, error)
+                state, line = roll_back(kit, state, error)
                 if keeper is not None:
                     told = rollback_records(state.rollbacks, state.round, state.phase, settings.rollback_factor)
                     keeper.post(told[-1])
             finally:
                 if keeper is not None:
                     keeper.close()
-        finish(job, state)
-        if keeper is not None:
-            model = finished_model(job, state)
-            save_model(model, job.model, storage.join(job.run, "model"), model_card(job, model))
-            checkpoint.write_manifest(job.run, keeper.manifest.model_copy(update={"finished": True}))
+        if word == GO_ON:
+            best = load_best(kit, state) if settings.export == "best" else None
+            if best is not None and workers.rank == 0:
+                post({"event": f"exporting the model: {chosen(settings, best)}"})
+            finish(job, state)
+            if workers.rank == 0:
+                model = finished_model(job, state)
+                save_model(model, job.model, storage.join(job.run, "model"), model_card(job, model, best))
+                saver.mark_finished()
+        elif workers.rank == 0:
+            post({"stopped": state.round, "word": word})
+        return word
     finally:
+        saver.close()
         reader.close()
 
 
-def newest_state(
-    job: TrainingJob, workers: Workers, reader: LaneReader, manifest: checkpoint.CheckpointManifest
-) -> TrainingState:
-    """The state of the newest checkpoint, or of round 0 when there is none."""
-    index = reader.index
-    state = initial_state(job.model, job.settings, index.image_shape, job.seed, workers, index.classes)
-    checkpoint.load_newest(job.run, manifest, state)
-    return state
+def run_rounds(kit: Kit, state: TrainingState, line: Line | None, keeper: Keeper | None, pulse: Pulse) -> str:
+    """All rounds that are left, or those until rank 0 hears a word. The worker with a `keeper` writes.
 
-
-def roll_back(
-    job: TrainingJob, workers: Workers, reader: LaneReader, state: TrainingState, error: TrainingDivergedError
-) -> tuple[TrainingState, checkpoint.CheckpointManifest]:
-    """The state of the last good checkpoint with lower learning rates, itself a checkpoint, so that it is remembered.
-
-    Raises `error` when the run has rolled back as often as it may.
+    `line` is the line of metrics that `state` is in the middle of. Returns the word, when what was trained is a
+    checkpoint, or `GO_ON` after the last round.
     """
-    if len(state.rollbacks) >= job.settings.rollbacks:
-        raise error
-    earlier = state.rollbacks
-    manifest = checkpoint.read_manifest(job.run, job.run_digest)
-    state = newest_state(job, workers, reader, manifest)
-    # Those of the diverged state: the checkpoint may be older than some of them.
-    state.rollbacks = (*earlier, Rollback(error.round_number, state.round, error.reason))
-    workers.wait()  # nobody reads the old checkpoint any more
-    if workers.rank == 0:
-        manifest = checkpoint.save_checkpoint(job.run, manifest, state, job.settings.keep_checkpoints)
-    return state, manifest
-
-
-def run_rounds(
-    job: TrainingJob, state: TrainingState, workers: Workers, reader: LaneReader, keeper: Keeper | None
-) -> None:
-    """All rounds that are left. The worker with a `keeper` writes."""
+    job, workers, reader, saver = kit.job, kit.workers, kit.reader, kit.saver
     settings = job.settings
     noise = GlobalNoise(job.seed, settings.batch_size, torch.from_numpy(reader.rows), workers.device, state.dtype)
     data = real_data(
@@ -123,9 +113,16 @@ def run_rounds(
         flips=noise if settings.flip else None,
     )
     watch = Watch(job, state, workers)
-    window = Window(state.batches)
+    window = Window(state.batches, line)
     ends = phase_ends(settings)
     while state.round < settings.rounds:
+        pulse.round = state.round
+        saver.check()
+        if (word := kit.council.word(pulse.word)) != GO_ON:
+            if state.round != saver.saved_round:
+                check_state(state)
+                save_state(saver, state, window.as_dict())
+            return word
         if state.phase != (phase := phase_of_round(state.round, settings)):
             enter_phase(state, phase, settings, job.seed)
         values = ROUNDS[phase](state, settings, workers, noise, data)
@@ -137,14 +134,21 @@ def run_rounds(
             continue
         keep = state.round % settings.checkpoint_every == 0 or last
         if keep:
-            with state.whole():
-                check_weights(state.networks(), round_number=state.round, phase=phase)
+            check_state(state)
         record, timings = window.close(state.round, phase, state.batches, settings.batch_size)
         reading = watch.read(last=last)
         timings["watch_seconds"] = window.restart()
         read_plateaus(state, settings, reading.values)
-        if keeper is None:
-            continue
-        keeper.write(record | learning_rates(state, settings) | reading.values, timings, reading.picture)
+        if keeper is not None:
+            keeper.write(record | learning_rates(state, settings) | reading.values, timings, reading.picture)
         if keep:
-            keeper.save(state)
+            save_state(saver, state, None, reading_of(settings, phase, reading.values))
+            if keeper is not None:
+                keeper.begin_segment(state.round)
+    return GO_ON
+
+
+def check_state(state: TrainingState) -> None:
+    """Raise `TrainingDivergedError` when a weight is not finite: such a state is not for keeping."""
+    with state.whole():
+        check_weights(state.networks(), round_number=state.round, phase=state.phase)

@@ -80,15 +80,23 @@ class MetricsWriter:
 
 
 class Window:
-    """Means of the rounds since the last line, and how long they took."""
+    """Means of the rounds since the last line, and how long they took.
 
-    def __init__(self, batches: int):
-        self._rows: list[dict[str, float]] = []
-        self._batches = batches
-        self._since = time.perf_counter()
+    `unfinished` is what `as_dict` of an earlier process said in the middle of a line: that line is gone on with.
+    """
+
+    def __init__(self, batches: int, unfinished: dict[str, Any] | None = None):
+        kept = unfinished or {"rows": [], "batches": batches, "seconds": 0.0}
+        self._rows: list[dict[str, float]] = list(kept["rows"])
+        self._batches: int = kept["batches"]
+        self._since = time.perf_counter() - kept["seconds"]
 
     def add(self, values: dict[str, float]) -> None:
         self._rows.append(values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The line so far, in plain values."""
+        return {"rows": self._rows, "batches": self._batches, "seconds": time.perf_counter() - self._since}
 
     def close(
         self, round_number: int, phase: str, batches: int, batch_size: int

@@ -36,6 +36,13 @@ def phase_ends(settings: TrainerSettings) -> set[int]:
     return {first_round("joint", settings), first_round("energy", settings), settings.rounds}
 
 
+def last_phase(settings: TrainerSettings) -> Phase:
+    """The phase that the run ends with."""
+    if settings.energy.steps:
+        return "energy"
+    return "joint" if settings.joint.steps else "base"
+
+
 def enter_phase(state: TrainingState, phase: Phase, settings: TrainerSettings, seed: int) -> None:
     """Make `state` ready for the first round of `phase`, which is a later one than it is in. All workers do it."""
     energy = whole_copy(state, "energy")

@@ -101,7 +101,9 @@ class TrainerSettings(StrictModel):
     rollback_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5  # ... with all learning rates times this
     log_every: PositiveInt = 10  # rounds (base steps; energy steps in the energy phase)
     checkpoint_every: PositiveInt = 100  # rounds
-    keep_checkpoints: PositiveInt = 2
+    keep_checkpoints: PositiveInt = 2  # the newest ones, to go on from
+    keep_best: Literal["fid", "kid", "kale"] | None = None  # and the best of the last phase by this reading of watch
+    export: Literal["last", "best"] = "last"  # the state that the model is made of: the last, or that of keep_best
     base: BasePhase = BasePhase()
     joint: JointPhase = JointPhase()
     energy: EnergyPhase = EnergyPhase()
@@ -139,6 +141,18 @@ class TrainerSettings(StrictModel):
                     f"watch.{key} ({getattr(self.watch, key)}) must be a multiple of log_every ({self.log_every}): "
                     "readings stand in the lines of metrics"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _best_is_kept(self) -> TrainerSettings:
+        if self.export == "best" and self.keep_best is None:
+            raise ValueError('export = "best" needs keep_best: the reading ("fid", "kid" or "kale") that says which')
+        key = "every" if self.keep_best == "kale" else "fid_every"
+        if self.keep_best is not None and (getattr(self.watch, key) or 0) % self.checkpoint_every:
+            raise ValueError(
+                f"watch.{key} ({getattr(self.watch, key)}) must be a multiple of checkpoint_every "
+                f"({self.checkpoint_every}) with keep_best: a reading is of use only where there is a checkpoint"
+            )
         return self
 
     @model_validator(mode="after")

@@ -216,6 +216,14 @@ def test_a_run_that_has_trained_stays_claimed_when_a_later_stage_is_refused(tmp_
     assert load_run(run) == load_recipe("mnist")
 
 
+def test_a_run_whose_training_only_began_is_given_up_when_its_input_is_refused(tmp_path):
+    with pytest.raises(InputError), claimed_run(str(tmp_path / "run"), load_recipe("mnist")) as run:
+        (Path(run) / "checkpoints").mkdir()
+        (Path(run) / "checkpoints/manifest.json").write_text("{}")
+        raise InputError("bad shard")
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="is not a run"):
         load_run(str(tmp_path))

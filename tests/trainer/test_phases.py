@@ -12,7 +12,7 @@ from gebm.trainer.model import ModelSettings, load_model
 from gebm.trainer.model.settings import ForeignSettings
 from gebm.trainer.model.witness import WitnessEnergy
 from tests.trainer.model.foreign_generators import TinyGenerator
-from tests.trainer.tiny_runs import FLOW, MLP, run_alone, run_until, snapshot, tiny_job, write_points
+from tests.trainer.tiny_runs import FLOW, MLP, read_checkpoint, run_alone, run_until, snapshot, tiny_job, write_points
 
 BASE = {"base": {"steps": 6}}
 ALL = BASE | {"log_every": 2, "checkpoint_every": 4}
@@ -36,8 +36,7 @@ def weights(run: Path, network: str) -> dict[str, torch.Tensor]:
 
 
 def checkpointed(run: Path, round_number: int, network: str) -> dict[str, torch.Tensor]:
-    path = run / "checkpoints" / f"round-{round_number:08d}.pt"
-    return torch.load(path, weights_only=True)["networks"][network]
+    return read_checkpoint(run, round_number)["networks"][network]
 
 
 def test_three_phases_follow_each_other_and_the_model_is_a_normalised_density(data, tmp_path):

@@ -51,19 +51,19 @@ def test_a_resumed_run_remembers_what_its_plateaus_have_read(round_number, sets,
     [
         (
             {"watch": WATCH | {"fid_every": 0}},
-            r"joint\.base_schedule: .* on fid needs trainer\.watch\.fid_every",
+            r"joint\.base_schedule: .* reads fid, which needs trainer\.watch\.fid_every",
         ),
         (
             {"energy": {"steps": 2, "schedule": NEVER_BETTER}},
-            r"energy\.schedule: in the energy phase the base stands still.*fid_chain_steps",
+            r"energy\.schedule: .*in the energy phase the base stands still.*fid_chain_steps",
         ),
         (
             {"base": {"steps": 2, "schedule": NEVER_BETTER | {"metric": "kale"}}},
-            r"base\.schedule: there is no energy in the base phase",
+            r"base\.schedule: .*there is no energy in the base phase",
         ),
         (
             {"watch": WATCH | {"every": 0}},
-            r"energy\.schedule: no KALE is taken with trainer\.watch\.every = 0",
+            r"energy\.schedule: .*reads kale, which is not taken with trainer\.watch\.every = 0",
         ),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gebm.cluster.errors import InputError
-from gebm.trainer import checkpoint
+from gebm.trainer.checkpoints.manifest import read_manifest
 from gebm.trainer.loop import TrainingJob
 from gebm.trainer.metrics import MetricsWriter, read_metrics
 from gebm.trainer.settings import TrainerSettings
@@ -43,18 +43,24 @@ def test_a_run_cut_back_to_its_last_checkpoint_goes_on_to_the_same_end(undisturb
     assert snapshot(again) == snapshot(undisturbed)
 
 
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(undisturbed, tmp_path):
+@pytest.mark.parametrize("file", ["__0_0.distcp", ".metadata", "plain.json"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(file, undisturbed, tmp_path):
     again, manifest = cut_back(undisturbed, tmp_path / "again")
-    newest = tmp_path / "again" / "checkpoints" / manifest["checkpoints"][-1]["name"]
-    newest.write_bytes(newest.read_bytes()[:1000])
-    run_alone(again)
+    name = manifest["checkpoints"][-1]["name"]
+    newest = tmp_path / "again" / "checkpoints" / name / file
+    content = newest.read_bytes()
+    newest.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    posted = run_alone(again)
+    assert f"{name}/{file}: missing or damaged; round 12 is taken instead" in posted[0]["event"]
     assert snapshot(again) == snapshot(undisturbed)
+    kept = [record.name for record in read_manifest(again.run, again.run_digest).checkpoints]
+    assert len(kept) == 2 and name not in kept
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(undisturbed, tmp_path):
     cut_back(undisturbed, tmp_path / "again")
     wider = MLP.model_copy(update={"energy_widths": (24,)})
-    with pytest.raises(InputError, match=r"round-.*\.pt: a checkpoint of another architecture"):
+    with pytest.raises(InputError, match=r"round-[^/]*: a checkpoint of another architecture"):
         run_alone(tiny_job(tmp_path / "again", undisturbed.data, model=wider))
 
 
@@ -68,7 +74,7 @@ def test_a_broken_checkpoint_manifest_is_refused(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "manifest.json").write_text("{")
     with pytest.raises(InputError, match="not a checkpoint manifest"):
-        checkpoint.read_manifest(str(tmp_path), "0")
+        read_manifest(str(tmp_path), "0")
 
 
 def test_metrics_after_the_checkpoint_are_dropped_and_written_anew(tmp_path):

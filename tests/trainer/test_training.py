@@ -87,7 +87,7 @@ def test_a_run_trains_both_phases_is_watched_and_exports_a_model(undisturbed):
     assert [record["round"] for record in SEEN] == [row["round"] for row in rows]
     assert list(grids(str(undisturbed))) == [4, 8, 10, 12, 16]
     assert {row["round"] for row in read_metrics(str(undisturbed), "timings")} == {row["round"] for row in rows}
-    assert len(list((undisturbed / "checkpoints").glob("*.pt"))) == SETTINGS.keep_checkpoints
+    assert len(list((undisturbed / "checkpoints").glob("round-*"))) == SETTINGS.keep_checkpoints
     assert not (undisturbed / ".ray-train").exists()
     model = load_model(str(undisturbed))
     images = model.generate(model.sample_prior(4, torch.Generator().manual_seed(0)))

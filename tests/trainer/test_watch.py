@@ -24,7 +24,16 @@ from gebm.trainer.state import TrainingState, initial_state
 from gebm.trainer.watch.fixed_samples import apply_in_chunks, real_samples, share, share_of_draws
 from gebm.trainer.watch.grids import grids
 from gebm.trainer.workers import Workers
-from tests.trainer.tiny_runs import FLOW, run_alone, run_until, snapshot, tiny_job, write_points, write_vectors
+from tests.trainer.tiny_runs import (
+    FLOW,
+    read_checkpoint,
+    run_alone,
+    run_until,
+    snapshot,
+    tiny_job,
+    write_points,
+    write_vectors,
+)
 
 ALL = {"every": 2, "images": 40, "draws": 64, "fid_every": 2, "fid_images": 40, "extractor": {"name": "raw"}}
 # Batch norm in the base and spectral norms in the energy: what a look could change if it were careless.
@@ -43,8 +52,7 @@ def validation(tmp_path_factory) -> str:
 
 def last_state(job: TrainingJob) -> TrainingState:
     state = initial_state(job.model, job.settings, (2,), 0, Workers(Accelerator(cpu=True)))
-    newest = sorted(Path(job.run, "checkpoints").glob("*.pt"))[-1]
-    state.load_dict(torch.load(newest, weights_only=True))
+    state.load_dict(read_checkpoint(job.run))
     return state
 
 

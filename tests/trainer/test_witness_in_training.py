@@ -1,6 +1,5 @@
 """With the maximum mean discrepancy the energy is the witness, from the first log-partition to the last reading."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from gebm.trainer.state import TrainingState, initial_state
 from gebm.trainer.watch.fixed_samples import real_samples, share_of_draws
 from gebm.trainer.watch.watch import Watch
 from gebm.trainer.workers import Workers
-from tests.trainer.tiny_runs import MLP, run_alone, tiny_job, write_points, write_vectors
+from tests.trainer.tiny_runs import MLP, read_checkpoint, run_alone, tiny_job, write_points, write_vectors
 
 WATCH = {"every": 2, "images": 40, "draws": 64, "tensorboard": False}
 DISTANCES = {"fid_every": 2, "fid_images": 40, "fid_chain_steps": 3, "extractor": {"name": "raw"}}
@@ -31,8 +30,7 @@ def sets(tmp_path_factory) -> dict[str, str]:
 
 def last_state(job: TrainingJob, shape: tuple[int, ...] = (2,)) -> TrainingState:
     state = initial_state(job.model, job.settings, shape, 0, Workers(Accelerator(cpu=True)))
-    newest = sorted(Path(job.run, "checkpoints").glob("*.pt"))[-1]
-    state.load_dict(torch.load(newest, weights_only=True))
+    state.load_dict(read_checkpoint(job.run))
     state.model.base.eval()
     return state
 

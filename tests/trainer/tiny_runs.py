@@ -1,5 +1,7 @@
 """Training runs in this process, without Ray: one worker, points of the plane, small perceptrons."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ from gebm.cluster.index import build_index, write_index
 from gebm.cluster.shards import write_shard
 from gebm.cluster.vectors import encode_vector
 from gebm.trainer.check import check_job
+from gebm.trainer.checkpoints import folder
 from gebm.trainer.loop import TrainingJob, train_worker
 from gebm.trainer.metrics import read_metrics
 from gebm.trainer.model import ModelSettings
+from gebm.trainer.pulse import Pulse
 from gebm.trainer.settings import TrainerSettings, WatchSettings
 from gebm.trainer.workers import Workers
 
@@ -61,16 +65,24 @@ def tiny_job(
     return TrainingJob(str(out), data, validation, "digest", model, settings, seed=0)
 
 
-def run_alone(job: TrainingJob) -> list[dict[str, Any]]:
-    """Check and run the job; returns what it posted."""
+def run_alone(
+    job: TrainingJob, watch: Callable[[dict[str, Any]], None] | None = None, pulse: Pulse | None = None
+) -> list[dict[str, Any]]:
+    """Check and run the job; returns what it posted. `watch` is told of each record as it is posted."""
     from gebm.cluster.index import load_index
 
     check_job(job, load_index(job.data), workers=1)
     posted: list[dict[str, Any]] = []
+
+    def post(record: dict[str, Any]) -> None:
+        posted.append(record)
+        if watch is not None:
+            watch(record)
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        train_worker(job, Workers(Accelerator(cpu=True)), posted.append)
+        train_worker(job, Workers(Accelerator(cpu=True)), post, pulse)
     finally:
         torch.set_num_threads(threads)
     return posted
@@ -79,6 +91,32 @@ def run_alone(job: TrainingJob) -> list[dict[str, Any]]:
 def snapshot(job: TrainingJob) -> tuple[list[dict[str, Any]], str]:
     """All lines of metrics, and the digest of the exported weights."""
     return read_metrics(job.run), storage.sha256(storage.join(job.run, "model", "weights.safetensors"))
+
+
+def read_checkpoint(run: Path | str, round_number: int | None = None) -> dict[str, Any]:
+    """The newest checkpoint's state, as `TrainingState.as_dict` gave it, or that of a round."""
+    whole = json.loads((Path(run) / "checkpoints" / "manifest.json").read_text())["checkpoints"]
+    record = [each for each in whole if round_number in (None, each["round"])][-1]
+    return folder.read(str(Path(run) / "checkpoints" / record["name"]))["state"]
+
+
+class PulseWithWord(Pulse):
+    """Says its word once `at` rounds are done."""
+
+    def __init__(self, word: str, at: int):
+        self._word, self._at, self._round = word, at, 0
+
+    @property
+    def round(self) -> int:  # type: ignore[override]
+        return self._round
+
+    @round.setter
+    def round(self, number: int) -> None:
+        self._round = number
+
+    @property
+    def word(self) -> str:  # type: ignore[override]
+        return self._word if self._round >= self._at else ""
 
 
 class Killed(BaseException):
