@@ -11,11 +11,13 @@ from gebm.cluster.errors import InputError
 from gebm.cluster.farm import FarmProgress
 from gebm.cluster.index import load_index
 from gebm.cluster.randomness import derive_seed
+from gebm.evaluation.digit_classifier import check_digit_sets
 from gebm.evaluation.features import extract_feature_sets
 from gebm.evaluation.frechet import FrechetStatistics, covariance_root, frechet_distance
 from gebm.evaluation.jackknife import paired_jackknife, split_into_groups
 from gebm.evaluation.kernel_distance import kernel_distance
-from gebm.evaluation.modes import check_mode_sets, count_modes
+from gebm.evaluation.labels import check_labelled_sets, label_agreement
+from gebm.evaluation.modes import count_modes
 from gebm.evaluation.settings import EvaluationSettings
 from gebm.evaluation.two_sample import TestResult, mmd_test, relative_mmd_test
 
@@ -40,8 +42,14 @@ MEASURES = (
     "modes_model",
     "modes_real",
     "modes_classifier",
+    "labels_base",
+    "labels_model",
+    "labels_real",
 )
 """Keys of a result that are None where they were not asked for."""
+
+SIDES = {"samples": "model", "base": "base", "reference": "real"}
+"""What each set is called in the keys of a result."""
 
 
 def evaluate(
@@ -66,7 +74,7 @@ def evaluate(
         samples: shard set of the model's samples.
         reference: shard set of real images.
         base: shard set of samples of the generator alone; without it there is no ratio and no relative test.
-        digits: labelled training images of stacked digits, for the metric `modes`.
+        digits: labelled training images of stacked digits, for the metrics `modes` and `labels`.
         settings: what to measure.
         seed: of groups, halves, permutations and the classifier of digits.
         cache: URL of a directory that keeps features.
@@ -79,17 +87,20 @@ def evaluate(
         `fid_ratio_bias_corrected`, `kid_base`, `kid_model`; `mmd_base`, `mmd_model`, `mmd_null`, each with
         `statistic`, `p_value`, `n`, `m`, `permutations`; `mmd_relative` with `statistic`, `p_value`;
         `modes_base`, `modes_model`, `modes_real`, each with `covered`, `of`, `kl_to_uniform`, `n`, and
-        `modes_classifier` with `accuracy` and `n`;
+        `modes_classifier` with `accuracy` and `n`; `labels_base`, `labels_model`, `labels_real`, each with
+        `share` of the `n` images that show what their label says, its `standard_error`, and `by_class`;
         `n_real`, `n_generated`, `extractor` (name, layer, input size, digest of the weights, dimension),
         `warnings`, `details`. What was not asked for, or needs a base that is not given, is None.
 
     Raises:
         InputError: shard sets that cannot be read or compared; unequal sizes, unless the settings allow them;
-            modes asked for without labelled digits.
+            modes or labels asked for without labelled digits.
     """
     sets = {"samples": samples, "reference": reference} | ({"base": base} if base is not None else {})
     if "modes" in settings.metrics:
-        check_mode_sets(sets.values(), digits, reference)
+        check_digit_sets(sets.values(), digits, reference)
+    if "labels" in settings.metrics:
+        check_labelled_sets(sets.values(), digits, reference)
     warnings = _check_sets(sets, settings)
     features, description = _extract(sets, settings, cache, actors, gpus_per_actor, progress)
     real, model, base_features = features["reference"], features["samples"], features.get("base")
@@ -111,9 +122,12 @@ def evaluate(
                 details[f"kid_{name}"] = distance._asdict()
     if digits is not None and "modes" in settings.metrics:
         tell(1, 3, "modes covered")
-        names = {"samples": "model", "base": "base", "reference": "real"}
-        counted = count_modes({names[key]: url for key, url in sets.items()}, digits, reference, seed)
+        counted = count_modes({SIDES[key]: url for key, url in sets.items()}, digits, reference, seed)
         result |= {f"modes_{name}": counts for name, counts in counted.items()}
+    if digits is not None and "labels" in settings.metrics:
+        tell(1, 3, "labels read")
+        agreement = label_agreement({SIDES[key]: url for key, url in sets.items()}, digits, reference, seed)
+        result |= {f"labels_{name}": found for name, found in agreement.items()}
     tell(2, 3, "two-sample tests")
     found, detail = _tests(real, model, base_features, settings, seed, warnings)
     result |= found

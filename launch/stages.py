@@ -204,8 +204,8 @@ def evaluate_samples(
 ) -> dict[str, Any]:
     """Compare samples (and those of the base alone) with reference images; write the result to `out`.
 
-    `digits`: labelled training images of stacked digits, for the metric `modes`. A result at `out` that came from
-    the same images, settings and seed is returned as it is.
+    `digits`: labelled training images of stacked digits, for the metrics `modes` and `labels`. A result at `out` that
+    came from the same images, settings and seed is returned as it is.
     """
     request = _request(samples, reference, base, digits, settings, seed)
     if out is not None and (found := _finished_evaluation(out, request)) is not None:
@@ -294,8 +294,8 @@ def is_evaluated(run: str, samples: str, reference: str, base: str | None, recip
 
 
 def digits_of_run(run: str, recipe: Recipe) -> str | None:
-    """The labelled digits that modes are counted with: the training images, None where no modes are asked for."""
-    return data_url(run, recipe, "train") if "modes" in recipe.evaluation.metrics else None
+    """The labelled digits that modes and labels are read by: the training images, None where neither is asked for."""
+    return data_url(run, recipe, "train") if {"modes", "labels"} & set(recipe.evaluation.metrics) else None
 
 
 def features_cache(run: str) -> str:

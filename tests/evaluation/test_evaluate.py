@@ -50,6 +50,7 @@ def test_an_evaluation_holds_the_agreed_keys_and_the_right_numbers(make_shards: 
         *("fid_base", "fid_model", "fid_ratio", "fid_ratio_interval", "fid_ratio_bias_corrected"),
         *("kid_base", "kid_model", "mmd_base", "mmd_model", "mmd_null", "mmd_relative"),
         *("modes_base", "modes_model", "modes_real", "modes_classifier"),
+        *("labels_base", "labels_model", "labels_real"),
         *("n_real", "n_generated", "extractor", "warnings", "details"),
     }
     sets = [extract_features(url, SETTINGS.extractor, cache=cache) for url in (real, model, base)]

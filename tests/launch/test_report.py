@@ -34,6 +34,7 @@ SUMMARY_KEYS = {
     *("fid_base", "fid_model", "fid_ratio", "fid_ratio_interval", "kid_base", "kid_model"),
     *("mmd_base", "mmd_model", "mmd_null", "mmd_relative"),
     *("modes_base", "modes_model", "modes_real", "modes_classifier"),
+    *("labels_base", "labels_model", "labels_real"),
     *("n_real", "n_generated", "extractor", "likelihood", "seed", "versions", "seconds"),
 }
 
