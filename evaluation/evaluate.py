@@ -172,13 +172,13 @@ def _check_sets(sets: dict[str, str], settings: EvaluationSettings) -> list[str]
     sizes = {name: index.total for name, index in indexes.items()}
     warnings = []
     if len(set(sizes.values())) > 1:
-        spelled = ", ".join(f"{name} has {size} images" for name, size in sizes.items())
+        spelled = ", ".join(f"{name} has {size} samples" for name, size in sizes.items())
         if not settings.allow_unequal_sizes and ("fid" in settings.metrics or "base" in sets):
             raise InputError(
-                f"{spelled}: FID depends on the number of images; give sets of one size, or set "
+                f"{spelled}: FID depends on the number of samples; give sets of one size, or set "
                 f"evaluation.allow_unequal_sizes"
             )
-        warnings.append(f"{spelled}: a FID is comparable only at equal numbers of images.")
+        warnings.append(f"{spelled}: a FID is comparable only at equal numbers of samples.")
     shapes = {name: index.image_shape for name, index in indexes.items()}
     if len(set(shapes.values())) > 1:
         spelled = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
@@ -191,8 +191,8 @@ def _check_dimension(features: dict[str, np.ndarray], settings: EvaluationSettin
     dimension = features["reference"].shape[1]
     if "fid" in settings.metrics and count < 2 * dimension:
         return [
-            f"{count} images for features of dimension {dimension}: the covariances are nearly singular and "
-            f"FID is far above its value at many images; use at least {2 * dimension}, or a smaller layer."
+            f"{count} samples for features of dimension {dimension}: the covariances are nearly singular and "
+            f"FID is far above its value at many samples; use at least {2 * dimension}, or a smaller layer."
         ]
     return []
 
@@ -211,7 +211,7 @@ def _extract(
 
     def tell(farm: FarmProgress) -> None:
         if progress is not None:
-            progress(farm.done, farm.total, f"features  {farm.rate:,.0f} images a second")
+            progress(farm.done, farm.total, f"features  {farm.rate:,.0f} samples a second")
 
     found = extract_feature_sets(
         list(sets.values()),
@@ -278,7 +278,7 @@ def _tests(
             pairs["mmd_base"] = (real, base)
         for name, (x, y) in pairs.items():
             if min(len(x), len(y)) < 2:
-                warnings.append(f"{name} was left out: a test needs at least two images a side.")
+                warnings.append(f"{name} was left out: a test needs at least two samples a side.")
                 continue
             outcome = _mmd(x, y, settings, derive_seed(seed, "evaluate", name))
             found[name] = {key: getattr(outcome, key) for key in ("statistic", "p_value", "n", "m", "permutations")}
@@ -286,7 +286,7 @@ def _tests(
     if "relative" in settings.tests and base is not None:
         n = min(len(real), len(model), len(base))
         if n < max(len(real), len(model), len(base)):
-            warnings.append(f"The relative test takes equally many images: the first {n} of each set were used.")
+            warnings.append(f"The relative test takes equally many samples: the first {n} of each set were used.")
         relative = relative_mmd_test(
             real[:n],
             model[:n],

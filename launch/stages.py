@@ -103,7 +103,7 @@ def train_model(
             course = f"energy gap {record['energy_fake'] - record['energy_real']:.2f}"
         else:
             course = f"negative log-likelihood {record['negative_log_likelihood']:.3f}"
-        detail = f"{record['phase']}  {record['images_per_second']:,.0f} images/s  {course}"
+        detail = f"{record['phase']}  {record['images_per_second']:,.0f} samples/s  {course}"
         report(record["round"], record["rounds"], detail)
 
     with own_interrupts():
@@ -185,7 +185,7 @@ def draw_samples(
         seed=seed,
         actors=staff.count,
         gpus_per_actor=staff.gpus,
-        progress=farm_report(report, "images", count),
+        progress=farm_report(report, "samples", count),
     )
 
 
@@ -304,7 +304,7 @@ def features_cache(run: str) -> str:
 
 
 def farm_report(report: Report, unit: str, total: int = 0) -> Callable[[FarmProgress], None]:
-    """A farm's progress as a stage's: in units (images) when their total is known, else in work items."""
+    """A farm's progress as a stage's: in units (samples) when their total is known, else in work items."""
 
     def tell(progress: FarmProgress) -> None:
         workers = len(progress.actor_pids)

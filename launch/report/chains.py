@@ -106,17 +106,17 @@ def _histogram_figure(energies: dict[str, np.ndarray]) -> Figure:
     means = ", ".join(f"{_SETS[name][0]} {number(float(np.mean(energies[name])))}" for name in energies)
     return draw_histograms(
         values,
-        title="Energy of real and generated images",
+        title="Energy of real and generated samples",
         x_label="energy",
         alt=f"Histograms of the energy; means: {means}.",
-        caption="A model that matched the data would spread its energies as real images do.",
+        caption="A model that matched the data would spread its energies as the data does.",
     )
 
 
 def _energy_table(energies: dict[str, np.ndarray]) -> Table:
     rows = tuple(
         (
-            Cell(_SETS[name][0], f"{len(values):,} images", _SETS[name][1]),
+            Cell(_SETS[name][0], f"{len(values):,} samples", _SETS[name][1]),
             Cell(number(float(np.mean(values)))),
             Cell(number(float(np.std(values)))),
         )

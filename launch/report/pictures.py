@@ -220,7 +220,7 @@ def _pairs(contents: RunContents) -> tuple[Block, ...]:
 
 def missing_real() -> Text:
     """The sentence in place of the test samples."""
-    return missing("The test images are not at hand (`data.test`). For digits this makes them:", "gebm data mnist OUT")
+    return missing("The test set is not at hand (`data.test`). For digits this makes one:", "gebm data mnist OUT")
 
 
 def missing_samples(run: str, which: str) -> Text:

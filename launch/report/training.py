@@ -27,7 +27,7 @@ class Curve(NamedTuple):
 _CURVES = (
     Curve(
         "Critic loss",
-        "Minus the KALE bound: 0 where the energy sees no difference between real and generated images.",
+        "Minus the KALE bound: 0 where the energy sees no difference between real and generated samples.",
         (("critic_loss", "critic loss", "second"),),
     ),
     Curve(
@@ -59,19 +59,19 @@ _CURVES = (
     ),
     Curve(
         "KALE, training and validation",
-        "On equally many images and the same generated ones. A growing distance of the two is memorisation.",
+        "On equally many samples and the same generated ones. A growing distance of the two is memorisation.",
         (("kale_validation", "validation", "reference"), ("kale_train", "training", "second")),
     ),
     Curve(
         "KALE, training minus validation",
-        "With two standard errors: above 0 by more, the energy knows its training images by heart.",
+        "With two standard errors: above 0 by more, the energy knows its training samples by heart.",
         (("kale_gap", "training minus validation", "third"),),
         "kale_gap_error",
     ),
     Curve(
         "FID of a small sample",
-        "Against validation images, of the averaged generator, and in the energy phase of the model’s short chains. "
-        "Few images: comparable along the curve only.",
+        "Against validation samples, of the averaged generator, and in the energy phase of the model’s short chains. "
+        "Few samples: comparable along the curve only.",
         (("fid", "FID", "first"),),
     ),
     Curve(
@@ -95,7 +95,7 @@ _CURVES = (
     ),
     Curve(
         "Gradient penalty",
-        "Mean squared norm of the energy’s gradient, between real and generated images, before its weight.",
+        "Mean squared norm of the energy’s gradient, between real and generated samples, before its weight.",
         (("penalty", "penalty", "first"),),
     ),
     Curve(
