@@ -136,9 +136,19 @@ def _diagnostics(model: SampleSet) -> KeyFigures:
             number(found["energy_r_hat"], 4),
             "second half of the chains; near 1 when they have forgotten their start",
         ),
+        KeyFigure(
+            "Effective sample size of the energy",
+            f"{number(_whole(found['energy_ess_bulk']))} bulk, {number(_whole(found['energy_ess_tail']))} tail",
+            f"second half of the chains; bulk, {number(found['energy_ess_per_second'])} a second of one actor",
+        ),
+        KeyFigure("Mean energy moved by", number(found["energy_change"]), "from the prior to the samples"),
         KeyFigure("Proposals that were not finite", number(found["nonfinite"])),
     ]
     return KeyFigures(tuple(figures))
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def _floats(values: list[float | None]) -> np.ndarray:
