@@ -134,7 +134,9 @@ def _diagnostics(model: SampleSet) -> KeyFigures:
         KeyFigure(
             "Split-R̂ of the energy",
             number(found["energy_r_hat"], 4),
-            "second half of the chains; near 1 when they have forgotten their start",
+            "second half of the chains; near 1 when they have forgotten their start"
+            if found["energy_r_hat"] is not None
+            else "not defined: the second half of the chains has fewer than four records, or one that is not finite",
         ),
         KeyFigure(
             "Effective sample size of the energy",
