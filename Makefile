@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 PACKAGES := cluster evaluation trainer sampler launch
 
-.PHONY: setup demo test lint types format bench clean
+.PHONY: setup demo test lint types format bench drill clean
 
 setup: $(VENV)/.ready
 
@@ -39,6 +39,10 @@ format: setup
 
 bench: setup
 	$(VENV)/bin/python -m tests.benchmarks.pipeline
+
+drill: setup
+	$(VENV)/bin/python -m tests.drills.storms
+	$(VENV)/bin/python -m tests.drills.preemption
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache *.egg-info build

@@ -1,4 +1,4 @@
-"""Ctrl-C means Ctrl-C: Ray Train takes the signal for itself, answers it with an exit, and keeps it."""
+"""Ctrl-C and SIGTERM while training goes on: the first one asks for a checkpoint, the second one ends at once."""
 
 from __future__ import annotations
 
@@ -6,25 +6,45 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """The command was told to end, and ends. Not an `Exception`: no library between may take it for one."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.code = 128 + signal_number
+        """The exit code by which a shell tells of the signal."""
+
+
+class StopRequest:
+    """Whether a signal has come."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.signal: int = signal.SIGINT
+
+    def hear(self, signal_number: int, _: FrameType | None) -> None:
+        """The handler. Raises `Interrupted` when it is called again."""
+        if self.event.is_set():
+            raise Interrupted("interrupted: the same command goes on from its newest checkpoint", signal_number)
+        self.signal = signal_number
+        self.event.set()
 
 
 @contextmanager
-def own_interrupts() -> Iterator[None]:
-    """Undo what the block does to the handling of SIGINT, and raise `KeyboardInterrupt` where it exits quietly.
-
-    Ray Train's handler aborts its run, which is wanted, then calls `sys.exit(0)`, and stays installed after the
-    run, where it would end every later stage in the same way.
-    """
+def stop_requests() -> Iterator[StopRequest]:
+    """A request that signals make while the block runs. Only the main thread gets any."""
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield request
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.signal(number, request.hear) for number in SIGNALS}
     try:
-        yield
-    except SystemExit as end:
-        # 0 from Ray Train's handler, 1 when the call that the handler interrupted has passed it on.
-        if end.code in (0, 1, None):
-            raise KeyboardInterrupt from end
-        raise
+        yield request
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

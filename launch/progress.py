@@ -20,7 +20,8 @@ LINE_EVERY = 8.0
 """Seconds between two lines of a stage when there is no terminal."""
 
 Report = Callable[[int, int, str], None]
-"""Called with (done, total, detail) of the stage that runs. `total` 0: not known yet."""
+"""Called with (done, total, detail) of the stage that runs. `total` 0: not known yet; `detail` is then an event, such
+as a worker that died, which gets a line of its own and stays in sight."""
 
 
 class Display(Protocol):
@@ -60,6 +61,8 @@ class BarDisplay:
             task = progress.add_task(name, total=None, share="", detail="starting")
 
             def report(done: int, total: int, detail: str = "") -> None:
+                if not total and detail:
+                    progress.console.print(f"{name}: {detail}", markup=False, highlight=False)
                 share = f"{100 * done // total}%" if total else ""
                 progress.update(task, completed=done, total=total or None, share=share, detail=detail)
 
@@ -87,6 +90,8 @@ class LineDisplay:
                 self.note(f"{name}: {state['text']} ({time.monotonic() - begun:.0f} s)")
 
         def report(done: int, total: int, detail: str = "") -> None:
+            if not total and detail:
+                self.note(f"{name}: {detail}")
             share = f"{done:,} of {total:,}" if total else ""
             state["text"] = "  ".join(part for part in (share, detail) if part)
 

@@ -20,7 +20,7 @@ from gebm.evaluation.evaluate import compare, evaluate
 from gebm.evaluation.settings import EvaluationSettings
 from gebm.launch.config import Recipe
 from gebm.launch.data.sources import SOURCES
-from gebm.launch.interrupts import own_interrupts
+from gebm.launch.interrupts import Interrupted, stop_requests
 from gebm.launch.likelihood import measure_likelihood
 from gebm.launch.progress import Report
 from gebm.launch.report import build_report
@@ -28,7 +28,7 @@ from gebm.launch.run_directory import EVALUATION, FEATURES, TUNE, data_url
 from gebm.launch.tune import chosen_sampler, tune
 from gebm.sampler.settings import SamplerSettings
 from gebm.sampler.work import sample
-from gebm.trainer.driver import train
+from gebm.trainer.driver import TrainingStopped, train
 from gebm.trainer.model import build_model
 
 
@@ -92,7 +92,10 @@ def prepare_data(run: str, recipe: Recipe, report: Report) -> None:
 def train_model(
     run: str, recipe: Recipe, report: Report, *, workers: int | None, gpus_per_worker: float | None
 ) -> None:
-    """Train the recipe's model; the run gets `metrics/`, `checkpoints/` and `model/`."""
+    """Train the recipe's model; the run gets `metrics/`, `checkpoints/` and `model/`.
+
+    Raises `Interrupted` after a checkpoint when a signal comes, at once when a second one does.
+    """
 
     def tell(record: dict[str, Any]) -> None:
         if "event" in record:
@@ -103,21 +106,27 @@ def train_model(
             course = f"energy gap {record['energy_fake'] - record['energy_real']:.2f}"
         else:
             course = f"negative log-likelihood {record['negative_log_likelihood']:.3f}"
-        detail = f"{record['phase']}  {record['images_per_second']:,.0f} samples/s  {course}"
+        detail = f"{record['phase']}  {record['images_per_second']:,.0f} images/s  {course}"
         report(record["round"], record["rounds"], detail)
 
-    with own_interrupts():
-        train(
-            run=run,
-            data=data_url(run, recipe, "train"),
-            validation=data_url(run, recipe, "validation") if recipe.data.validation else None,
-            model=recipe.model,
-            settings=recipe.trainer,
-            seed=recipe.seed,
-            workers=workers,
-            gpus_per_worker=gpus_per_worker,
-            progress=tell,
-        )
+    with stop_requests() as request:
+        try:
+            train(
+                run=run,
+                data=data_url(run, recipe, "train"),
+                validation=data_url(run, recipe, "validation") if recipe.data.validation else None,
+                model=recipe.model,
+                settings=recipe.trainer,
+                seed=recipe.seed,
+                workers=workers,
+                gpus_per_worker=gpus_per_worker,
+                progress=tell,
+                stop=request.event,
+            )
+        except TrainingStopped as stopped:
+            raise Interrupted(str(stopped), request.signal) from stopped
+    if request.event.is_set():
+        raise Interrupted("training is finished; the same command goes on with what comes after it", request.signal)
 
 
 def held_out_split(recipe: Recipe) -> str | None:
@@ -185,7 +194,7 @@ def draw_samples(
         seed=seed,
         actors=staff.count,
         gpus_per_actor=staff.gpus,
-        progress=farm_report(report, "samples", count),
+        progress=farm_report(report, "images", count),
     )
 
 
@@ -204,8 +213,8 @@ def evaluate_samples(
 ) -> dict[str, Any]:
     """Compare samples (and those of the base alone) with reference images; write the result to `out`.
 
-    `digits`: labelled training images of stacked digits, for the metrics `modes` and `labels`. A result at `out` that
-    came from the same images, settings and seed is returned as it is.
+    `digits`: labelled training images of stacked digits, for the metric `modes`. A result at `out` that came from
+    the same images, settings and seed is returned as it is.
     """
     request = _request(samples, reference, base, digits, settings, seed)
     if out is not None and (found := _finished_evaluation(out, request)) is not None:
@@ -294,8 +303,8 @@ def is_evaluated(run: str, samples: str, reference: str, base: str | None, recip
 
 
 def digits_of_run(run: str, recipe: Recipe) -> str | None:
-    """The labelled digits that modes and labels are read by: the training images, None where neither is asked for."""
-    return data_url(run, recipe, "train") if {"modes", "labels"} & set(recipe.evaluation.metrics) else None
+    """The labelled digits that modes are counted with: the training images, None where no modes are asked for."""
+    return data_url(run, recipe, "train") if "modes" in recipe.evaluation.metrics else None
 
 
 def features_cache(run: str) -> str:
@@ -304,7 +313,7 @@ def features_cache(run: str) -> str:
 
 
 def farm_report(report: Report, unit: str, total: int = 0) -> Callable[[FarmProgress], None]:
-    """A farm's progress as a stage's: in units (samples) when their total is known, else in work items."""
+    """A farm's progress as a stage's: in units (images) when their total is known, else in work items."""
 
     def tell(progress: FarmProgress) -> None:
         workers = len(progress.actor_pids)

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from gebm.cluster.errors import FarmError, InputError
 from gebm.launch.cli import compare, data, demo, evaluate, report, sample, train, tune
+from gebm.launch.interrupts import Interrupted
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -65,7 +66,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 failed, 2 bad input, 130 or 143 ended by Ctrl-C or SIGTERM."""
     sys.exit(run())
 
 
@@ -81,6 +82,9 @@ def run(arguments: list[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return _interrupted()
+    except Interrupted as end:
+        print(end, file=sys.stderr)
+        return end.code
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; keep the interpreter from complaining at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

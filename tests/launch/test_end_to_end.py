@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -175,32 +170,3 @@ def test_gebm_train_tune_and_report_recognise_the_finished_run(demo, capsys):
         assert after[name] == before[name], name
     assert run(["report", str(demo)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(demo / "report.html")
-
-
-def test_ctrl_c_in_training_leaves_a_run_that_the_same_command_finishes(tmp_path):
-    # A cluster of its own, in processes of their own: what a user interrupts.
-    command = [sys.executable, "-c", "from gebm.launch.cli.main import main; main()", "train", "mnist", "--out", "run"]
-    command += [*settings("trainer.joint.steps=100", "data.counts=[120, 5, 5]"), "--workers", "1"]
-    checkpoints = tmp_path / "run/checkpoints/manifest.json"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        begun = time.monotonic()
-        while not checkpoints.exists() and process.poll() is None and time.monotonic() - begun < 300:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    assert errors.splitlines()[-1] == "interrupted: the same command goes on from where it stopped"
-    assert not (tmp_path / "run/model/model.toml").exists()
-    assert json.loads(checkpoints.read_text())["checkpoints"][-1]["round"] < 120
-    # Never the same twice: if it is the same afterwards, these rounds were not done again.
-    first_rounds = tmp_path / "run/metrics/timings-00000000.jsonl"
-    seconds = first_rounds.read_bytes()
-    again = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert again.returncode == 0, again.stderr
-    assert (tmp_path / "run/model/model.toml").exists()
-    assert first_rounds.read_bytes() == seconds

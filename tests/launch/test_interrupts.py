@@ -1,55 +1,52 @@
-"""Ctrl-C stays a KeyboardInterrupt, whatever a library makes of the signal in between."""
+"""The first Ctrl-C or SIGTERM asks for a checkpoint, the second one ends at once; neither outlives training."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 
 import pytest
 
-from gebm.launch.interrupts import own_interrupts
+from gebm.launch.interrupts import Interrupted, stop_requests
+
+HERE = os.getpid()
 
 
-def quietly_exiting(code: int):
-    def handler(*_):
-        sys.exit(code)
-
-    return handler
-
-
-@pytest.mark.parametrize("code", [0, 1])
-def test_a_signal_that_a_library_answers_with_an_exit_is_an_interrupt(code):
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), own_interrupts():
-        signal.signal(signal.SIGINT, quietly_exiting(code))
-        os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) == before
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_a_request_that_names_it(number, ray_cluster):
+    """Also where Ray has handlers of its own."""
+    with stop_requests() as request:
+        assert not request.event.is_set()
+        os.kill(HERE, number)
+        assert request.event.is_set() and request.signal == number
 
 
-def test_the_handler_that_a_library_leaves_behind_is_taken_away():
-    before = signal.getsignal(signal.SIGINT)
-    with own_interrupts():
-        signal.signal(signal.SIGINT, quietly_exiting(0))
-    assert signal.getsignal(signal.SIGINT) == before
+@pytest.mark.parametrize(("second", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_second_signal_ends_at_once_with_its_own_exit_code(second, code):
+    with pytest.raises(Interrupted, match="interrupted: the same command goes on") as caught, stop_requests():
+        os.kill(HERE, signal.SIGTERM)
+        os.kill(HERE, second)
+    assert caught.value.code == code
+    assert not isinstance(caught.value, Exception)
+
+
+def test_afterwards_signals_mean_what_they_meant_before():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with stop_requests():
+        assert signal.getsignal(signal.SIGTERM) != before[signal.SIGTERM]
+    assert {number: signal.getsignal(number) for number in before} == before
     with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(HERE, signal.SIGINT)
 
 
-def test_other_exits_and_errors_pass_unchanged():
-    for error in (SystemExit(3), ValueError("x")):
-        with pytest.raises(type(error)) as caught, own_interrupts():
-            raise error
-        assert caught.value is error
-
-
-def test_a_thread_other_than_the_main_one_is_left_alone():
+def test_a_thread_other_than_the_main_one_gets_no_signals():
     seen = []
 
     def work():
-        with own_interrupts():
-            seen.append(True)
+        before = signal.getsignal(signal.SIGTERM)
+        with stop_requests() as request:
+            seen.append(signal.getsignal(signal.SIGTERM) == before and not request.event.is_set())
 
     thread = threading.Thread(target=work)
     thread.start()

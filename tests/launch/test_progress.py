@@ -29,6 +29,20 @@ def test_lines_come_while_the_work_is_silent_and_carry_its_last_report():
     assert lines[-1].startswith("train: done in 0.")
 
 
+def test_an_event_gets_a_line_at_once_that_stays():
+    """A worker that died, and why: a later report must not wipe it out before anybody has read it."""
+    stream = io.StringIO()
+    with LineDisplay(stream, every=60).stage("train") as report:
+        report(0, 0, "rank 1 died")
+        report(1000, 2000, "joint")
+    assert stream.getvalue().splitlines()[1] == "train: rank 1 died"
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with BarDisplay(console).stage("train") as report:
+        report(0, 0, "rank 1 [of 2] died")
+        report(1000, 2000, "joint")
+    assert "train: rank 1 [of 2] died\n" in console.file.getvalue()
+
+
 def test_a_stage_that_fails_is_not_called_done_and_its_lines_stop():
     stream = io.StringIO()
     with pytest.raises(RuntimeError), LineDisplay(stream, every=0.02).stage("train"):

@@ -1,9 +1,5 @@
 """Training runs on a real Ray Train group: two workers, faults, and inputs that cannot be used."""
 
-import os
-import re
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,30 +105,6 @@ def test_a_finished_run_is_recognised(undisturbed, data):
     before = storage.sha256(str(undisturbed / "model" / "weights.safetensors"))
     assert run(undisturbed, data).already_finished
     assert storage.sha256(str(undisturbed / "model" / "weights.safetensors")) == before
-
-
-def kill_a_worker(at_round: int) -> tuple[Callable[[dict[str, Any]], None], list[int]]:
-    """A progress callback that `kill -9`s one training worker once round `at_round` is reported."""
-    workers: list[int] = []
-    killed: list[int] = []
-
-    def progress(record: dict[str, Any]) -> None:
-        if found := re.search(r"is process (\d+)", record.get("event", "")):
-            workers.append(int(found[1]))
-        if not killed and record.get("round", 0) >= at_round:
-            os.kill(workers[0], signal.SIGKILL)
-            killed.append(workers[0])
-
-    return progress, killed
-
-
-def test_killing_a_worker_changes_neither_metrics_nor_weights(data, tmp_path):
-    longer = SETTINGS.model_copy(update={"joint": SETTINGS.joint.model_copy(update={"steps": 60})})
-    run(tmp_path / "calm", data, settings=longer)
-    progress, killed = kill_a_worker(at_round=6)
-    run(tmp_path / "stormy", data, settings=longer, progress=progress)
-    assert killed
-    assert snapshot(tmp_path / "stormy") == snapshot(tmp_path / "calm")
 
 
 def test_another_runs_directory_is_refused_before_anything_starts(undisturbed, data):

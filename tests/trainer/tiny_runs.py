@@ -90,7 +90,12 @@ def run_alone(
 
 def snapshot(job: TrainingJob) -> tuple[list[dict[str, Any]], str]:
     """All lines of metrics, and the digest of the exported weights."""
-    return read_metrics(job.run), storage.sha256(storage.join(job.run, "model", "weights.safetensors"))
+    return read_metrics(job.run), weights_digest(job.run)
+
+
+def weights_digest(run: Path | str) -> str:
+    """The digest of the weights that a run has exported."""
+    return storage.sha256(storage.join(str(run), "model", "weights.safetensors"))
 
 
 def read_checkpoint(run: Path | str, round_number: int | None = None) -> dict[str, Any]:

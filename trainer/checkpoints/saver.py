@@ -162,7 +162,7 @@ def _explained(url: str, error: CheckpointException | OSError, here: int) -> Exc
     rank, reason = here, cast(BaseException, error)
     if isinstance(error, CheckpointException):
         rank, (reason, _) = min(error.failures.items())
-    message = f"{url}: worker {rank} cannot write this checkpoint ({type(reason).__name__}: {reason})"
+    message = f"{url}: rank {rank} cannot write this checkpoint ({type(reason).__name__}: {reason})"
     if isinstance(reason, OSError) and reason.errno in FULL_OR_FORBIDDEN:
         return InputError(f"{message}; make room or give write permission, and the same command goes on")
     return CheckpointError(message)

@@ -122,7 +122,7 @@ def test_a_full_disk_is_one_clear_error_that_another_attempt_would_not_help(save
     saver.wait()
     failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), monkeypatch)
     save(saver, 8)
-    message = r"round-00000008-\w{8}: worker 0 cannot write this checkpoint \(OSError: .*No space left.*make room"
+    message = r"round-00000008-\w{8}: rank 0 cannot write this checkpoint \(OSError: .*No space left.*make room"
     with pytest.raises(InputError, match=message):
         saver.wait()
     assert committed(job) == [4]
@@ -131,7 +131,7 @@ def test_a_full_disk_is_one_clear_error_that_another_attempt_would_not_help(save
 def test_storage_that_fails_for_now_is_an_error_that_another_attempt_may_help(saver, job, monkeypatch):
     failing(ConnectionResetError(errno.ECONNRESET, "reset by peer"), monkeypatch)
     save(saver, 4)
-    with pytest.raises(CheckpointError, match=r"worker 0 cannot write this checkpoint \(ConnectionResetError"):
+    with pytest.raises(CheckpointError, match=r"rank 0 cannot write this checkpoint \(ConnectionResetError"):
         saver.wait()
     assert committed(job) == []
 
