@@ -1,6 +1,8 @@
 """Images or vectors out of an indexed shard set, in index order, as arrays."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -9,15 +11,8 @@ from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.image_form import ImageForm
 from gebm.cluster.index import load_index
-from gebm.cluster.shards import (
-    END_OF_ARCHIVE,
-    Sample,
-    ShardRecord,
-    decompress,
-    parse_tar,
-    sample_label,
-    sample_values,
-)
+from gebm.cluster.shards import Sample, ShardRecord, decompress, sample_label, sample_values
+from gebm.cluster.tar_samples import samples_at
 
 
 class ImageBatch(NamedTuple):
@@ -31,20 +26,25 @@ class ImageBatch(NamedTuple):
 
 
 def read_shard(
-    url: str, record: ShardRecord, start: int = 0, stop: int | None = None, *, form: ImageForm
+    url: str,
+    record: ShardRecord,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    form: ImageForm,
+    tar: bytes | None = None,
 ) -> ImageBatch:
     """Return samples [start, stop) of one shard of the set at `url`; to its end when `stop` is None.
 
-    `form` is that of the set's index.
-
-    Of a plain .tar only those bytes are read; a .tar.gz has to be decompressed from its beginning.
+    `form` is that of the set's index; `tar` the whole uncompressed tar, where it is at hand. Else of a plain .tar
+    only those bytes are read, and a .tar.gz is decompressed from its beginning.
     Raises InputError when the shard is not what its record says.
     """
     stop = record.count if stop is None else stop
     if not 0 <= start < stop <= record.count:
         raise ValueError(f"samples {start} to {stop} of {record.name}, which has {record.count}")
-    source = storage.join(url, record.name)
-    return decode_samples(_read_samples(source, record, start, stop), source=source, form=form)
+    samples = _read_samples(url, record, start, stop, tar)
+    return decode_samples(samples, source=storage.join(url, record.name), form=form)
 
 
 def iterate_batches(url: str, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[ImageBatch]:
@@ -62,11 +62,11 @@ def iterate_batches(url: str, batch_size: int, start: int = 0, stop: int | None 
         if low >= high:
             continue
         source = storage.join(url, record.name)
-        samples = _read_samples(source, record, low, high)
+        samples = _read_samples(url, record, low, high)
         while low < high:
             missing = batch_size - sum(len(piece.keys) for piece in waiting)
             take = min(missing, high - low)
-            waiting.append(decode_samples((next(samples) for _ in range(take)), source=source, form=index.form))
+            waiting.append(decode_samples(islice(samples, take), source=source, form=index.form))
             low += take
             if take == missing:
                 yield concatenate(waiting)
@@ -83,12 +83,11 @@ def read_all(url: str, limit: int | None = None) -> ImageBatch:
 
 
 def shard_tar(url: str, record: ShardRecord) -> bytes:
-    """Return the whole uncompressed tar of one shard. Raises InputError."""
+    """Return the whole uncompressed tar of one shard. Raises InputError when it is not the file of `record`."""
     source = storage.join(url, record.name)
-    try:
-        return decompress(storage.read_bytes(source), source=source)
-    except FileNotFoundError as error:
-        raise InputError(f"shard {source} is missing; put it back") from error
+    data = _read(source, 0, None)
+    _check_file(data, record, source)
+    return decompress(data, source=source)
 
 
 def decode_samples(samples: Iterable[Sample], *, source: str, form: ImageForm) -> ImageBatch:
@@ -124,36 +123,31 @@ def concatenate(batches: list[ImageBatch]) -> ImageBatch:
     )
 
 
-def cut_tar(tar: bytes, record: ShardRecord, start: int, stop: int) -> bytes:
-    """Return samples [start, stop) of an uncompressed tar as a tar of their own."""
-    begin, end = byte_range(record, start, stop)
-    return tar[begin:end] + END_OF_ARCHIVE
-
-
-def byte_range(record: ShardRecord, start: int, stop: int) -> tuple[int, int | None]:
-    """Return where samples [start, stop) begin and end in the uncompressed tar; None: at its end."""
+def _read_samples(url: str, record: ShardRecord, start: int, stop: int, tar: bytes | None = None) -> Iterator[Sample]:
+    """Yield samples [start, stop) of a shard. Raises InputError when they are not what `record` says."""
+    source = storage.join(url, record.name)
     starts = record.starts
-    return int(starts[start]), int(starts[stop]) if stop < record.count else None
+    begin, end = int(starts[start]), int(starts[stop]) if stop < record.count else None
+    if not record.name.endswith(".tar"):
+        data = (shard_tar(url, record) if tar is None else tar)[begin:end]
+    else:
+        data = _read(source, begin, end)
+        if start == 0 and end is None:
+            _check_file(data, record, source)
+    yield from samples_at(data, starts[start:stop] - begin, source=source)
 
 
-def _read_samples(source: str, record: ShardRecord, start: int, stop: int) -> Iterator[Sample]:
-    """Yield samples [start, stop) of a shard. Raises InputError when there are fewer or more."""
+def _read(source: str, begin: int, end: int | None) -> bytes:
     try:
-        if record.name.endswith(".tar"):
-            data = storage.read_range(source, *byte_range(record, start, stop)) + END_OF_ARCHIVE
-        else:
-            tar = decompress(storage.read_bytes(source), source=source)
-            data = cut_tar(tar, record, start, stop)
+        return storage.read_range(source, begin, end)
     except FileNotFoundError as error:
         raise InputError(f"shard {source} is missing; put it back") from error
-    found = 0
-    for sample in parse_tar(data, source=source):
-        found += 1
-        if found > stop - start:
-            break
-        yield sample
-    if found != stop - start:
+
+
+def _check_file(data: bytes, record: ShardRecord, source: str) -> None:
+    """Whoever has a whole file can tell whether it is the one that was indexed."""
+    if hashlib.sha256(data).hexdigest() != record.sha256:
         raise InputError(
-            f"shard {source} does not hold the {record.count} samples that its index names; "
-            "fetch it again or index the set again"
+            f"shard {source} is not the file that was indexed (its SHA-256 is another); fetch it again or index the "
+            "set again"
         )

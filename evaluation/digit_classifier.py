@@ -1,11 +1,13 @@
 """A small classifier of single digits, trained on the channels of a labelled set of stacked digits.
 
-An image of `k` channels holds one digit in each, and its label is their number: 100 a + 10 b + c for three.
+An image of `k` channels holds one digit in each, and its label is their number: 100 a + 10 b + c for three. An image
+of one channel is a digit itself.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -50,10 +52,26 @@ def check_stacked_digits(url: str) -> int:
     channels = index.image_shape[0]
     if len(index.image_shape) != 3 or index.classes != DIGITS**channels:
         raise InputError(
-            f"{url}: {index.classes or 'no'} classes of shape {'x'.join(map(str, index.image_shape))}; modes are "
-            "counted with stacked digits, one a channel, whose label is their number (`gebm data stacked_mnist`)"
+            f"{url}: {index.classes or 'no'} classes of shape {'x'.join(map(str, index.image_shape))}; modes "
+            "and labels are read by a classifier of digits, one a channel, that make up the label (`gebm data mnist`, "
+            "`gebm data stacked_mnist`)"
         )
     return channels
+
+
+def check_digit_sets(sets: Iterable[str], train: str | None, test: str) -> None:
+    """Raise `InputError` unless `train` and `test` are labelled stacked digits and all sets have images like theirs."""
+    if train is None:
+        raise InputError(
+            "evaluation.metrics: modes and labels are read by a classifier of digits, and no labelled training images "
+            "are given: give them (--digits; `gebm data stacked_mnist` makes some), or leave modes and labels out"
+        )
+    for url in (train, test):
+        check_stacked_digits(url)
+    shape = load_index(train).image_shape
+    for url in (test, *sets):
+        if load_index(url).image_shape != shape:
+            raise InputError(f"{url}: images of another shape than {train}; the classifier of digits reads one shape")
 
 
 def single_digits(url: str, limit: int = MOST_IMAGES) -> SingleDigits:
@@ -62,6 +80,13 @@ def single_digits(url: str, limit: int = MOST_IMAGES) -> SingleDigits:
     batch = read_all(url, limit)
     assert batch.labels is not None
     return SingleDigits(batch.images.reshape(-1, 1, *batch.images.shape[2:]), digits_of(batch.labels, channels))
+
+
+def numbers_of(classifier: DigitClassifier, images: np.ndarray) -> np.ndarray:
+    """What uint8 images `(n, channels, height, width)` show, int64 `(n,)`: their channels' digits as one number."""
+    channels = images.shape[1]
+    digits = classify(classifier, images.reshape(-1, 1, *images.shape[2:]))
+    return digits.reshape(-1, channels) @ DIGITS ** np.arange(channels - 1, -1, -1)
 
 
 def digits_of(labels: np.ndarray, channels: int) -> np.ndarray:

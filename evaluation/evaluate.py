@@ -11,11 +11,13 @@ from gebm.cluster.errors import InputError
 from gebm.cluster.farm import FarmProgress
 from gebm.cluster.index import load_index
 from gebm.cluster.randomness import derive_seed
+from gebm.evaluation.digit_classifier import check_digit_sets
 from gebm.evaluation.features import extract_feature_sets
 from gebm.evaluation.frechet import FrechetStatistics, covariance_root, frechet_distance
 from gebm.evaluation.jackknife import paired_jackknife, split_into_groups
 from gebm.evaluation.kernel_distance import kernel_distance
-from gebm.evaluation.modes import check_mode_sets, count_modes
+from gebm.evaluation.labels import check_labelled_sets, label_agreement
+from gebm.evaluation.modes import count_modes
 from gebm.evaluation.settings import EvaluationSettings
 from gebm.evaluation.two_sample import TestResult, mmd_test, relative_mmd_test
 
@@ -40,8 +42,14 @@ MEASURES = (
     "modes_model",
     "modes_real",
     "modes_classifier",
+    "labels_base",
+    "labels_model",
+    "labels_real",
 )
 """Keys of a result that are None where they were not asked for."""
+
+SIDES = {"samples": "model", "base": "base", "reference": "real"}
+"""What each set is called in the keys of a result."""
 
 
 def evaluate(
@@ -66,7 +74,7 @@ def evaluate(
         samples: shard set of the model's samples.
         reference: shard set of real images.
         base: shard set of samples of the generator alone; without it there is no ratio and no relative test.
-        digits: labelled training images of stacked digits, for the metric `modes`.
+        digits: labelled training images of stacked digits, for the metrics `modes` and `labels`.
         settings: what to measure.
         seed: of groups, halves, permutations and the classifier of digits.
         cache: URL of a directory that keeps features.
@@ -79,17 +87,20 @@ def evaluate(
         `fid_ratio_bias_corrected`, `kid_base`, `kid_model`; `mmd_base`, `mmd_model`, `mmd_null`, each with
         `statistic`, `p_value`, `n`, `m`, `permutations`; `mmd_relative` with `statistic`, `p_value`;
         `modes_base`, `modes_model`, `modes_real`, each with `covered`, `of`, `kl_to_uniform`, `n`, and
-        `modes_classifier` with `accuracy` and `n`;
+        `modes_classifier` with `accuracy` and `n`; `labels_base`, `labels_model`, `labels_real`, each with
+        `share` of the `n` images that show what their label says, its `standard_error`, and `by_class`;
         `n_real`, `n_generated`, `extractor` (name, layer, input size, digest of the weights, dimension),
         `warnings`, `details`. What was not asked for, or needs a base that is not given, is None.
 
     Raises:
         InputError: shard sets that cannot be read or compared; unequal sizes, unless the settings allow them;
-            modes asked for without labelled digits.
+            modes or labels asked for without labelled digits.
     """
     sets = {"samples": samples, "reference": reference} | ({"base": base} if base is not None else {})
     if "modes" in settings.metrics:
-        check_mode_sets(sets.values(), digits, reference)
+        check_digit_sets(sets.values(), digits, reference)
+    if "labels" in settings.metrics:
+        check_labelled_sets(sets.values(), digits, reference)
     warnings = _check_sets(sets, settings)
     features, description = _extract(sets, settings, cache, actors, gpus_per_actor, progress)
     real, model, base_features = features["reference"], features["samples"], features.get("base")
@@ -111,9 +122,12 @@ def evaluate(
                 details[f"kid_{name}"] = distance._asdict()
     if digits is not None and "modes" in settings.metrics:
         tell(1, 3, "modes covered")
-        names = {"samples": "model", "base": "base", "reference": "real"}
-        counted = count_modes({names[key]: url for key, url in sets.items()}, digits, reference, seed)
+        counted = count_modes({SIDES[key]: url for key, url in sets.items()}, digits, reference, seed)
         result |= {f"modes_{name}": counts for name, counts in counted.items()}
+    if digits is not None and "labels" in settings.metrics:
+        tell(1, 3, "labels read")
+        agreement = label_agreement({SIDES[key]: url for key, url in sets.items()}, digits, reference, seed)
+        result |= {f"labels_{name}": found for name, found in agreement.items()}
     tell(2, 3, "two-sample tests")
     found, detail = _tests(real, model, base_features, settings, seed, warnings)
     result |= found
@@ -158,13 +172,13 @@ def _check_sets(sets: dict[str, str], settings: EvaluationSettings) -> list[str]
     sizes = {name: index.total for name, index in indexes.items()}
     warnings = []
     if len(set(sizes.values())) > 1:
-        spelled = ", ".join(f"{name} has {size} images" for name, size in sizes.items())
+        spelled = ", ".join(f"{name} has {size} samples" for name, size in sizes.items())
         if not settings.allow_unequal_sizes and ("fid" in settings.metrics or "base" in sets):
             raise InputError(
-                f"{spelled}: FID depends on the number of images; give sets of one size, or set "
+                f"{spelled}: FID depends on the number of samples; give sets of one size, or set "
                 f"evaluation.allow_unequal_sizes"
             )
-        warnings.append(f"{spelled}: a FID is comparable only at equal numbers of images.")
+        warnings.append(f"{spelled}: a FID is comparable only at equal numbers of samples.")
     shapes = {name: index.image_shape for name, index in indexes.items()}
     if len(set(shapes.values())) > 1:
         spelled = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
@@ -177,8 +191,8 @@ def _check_dimension(features: dict[str, np.ndarray], settings: EvaluationSettin
     dimension = features["reference"].shape[1]
     if "fid" in settings.metrics and count < 2 * dimension:
         return [
-            f"{count} images for features of dimension {dimension}: the covariances are nearly singular and "
-            f"FID is far above its value at many images; use at least {2 * dimension}, or a smaller layer."
+            f"{count} samples for features of dimension {dimension}: the covariances are nearly singular and "
+            f"FID is far above its value at many samples; use at least {2 * dimension}, or a smaller layer."
         ]
     return []
 
@@ -197,7 +211,7 @@ def _extract(
 
     def tell(farm: FarmProgress) -> None:
         if progress is not None:
-            progress(farm.done, farm.total, f"features  {farm.rate:,.0f} images a second")
+            progress(farm.done, farm.total, f"features  {farm.rate:,.0f} samples a second")
 
     found = extract_feature_sets(
         list(sets.values()),
@@ -264,7 +278,7 @@ def _tests(
             pairs["mmd_base"] = (real, base)
         for name, (x, y) in pairs.items():
             if min(len(x), len(y)) < 2:
-                warnings.append(f"{name} was left out: a test needs at least two images a side.")
+                warnings.append(f"{name} was left out: a test needs at least two samples a side.")
                 continue
             outcome = _mmd(x, y, settings, derive_seed(seed, "evaluate", name))
             found[name] = {key: getattr(outcome, key) for key in ("statistic", "p_value", "n", "m", "permutations")}
@@ -272,7 +286,7 @@ def _tests(
     if "relative" in settings.tests and base is not None:
         n = min(len(real), len(model), len(base))
         if n < max(len(real), len(model), len(base)):
-            warnings.append(f"The relative test takes equally many images: the first {n} of each set were used.")
+            warnings.append(f"The relative test takes equally many samples: the first {n} of each set were used.")
         relative = relative_mmd_test(
             real[:n],
             model[:n],

@@ -68,7 +68,7 @@ class FrechetStatistics:
             InputError: fewer than two features.
         """
         if self.count < 2:
-            raise InputError(f"a covariance needs at least two images, got {self.count}")
+            raise InputError(f"a covariance needs at least two samples, got {self.count}")
         return self.scatter / (self.count - 1)
 
     def merge(self, other: "FrechetStatistics") -> "FrechetStatistics":

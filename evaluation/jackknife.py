@@ -58,8 +58,8 @@ def split_into_groups(features: np.ndarray, groups: int, seed: int) -> list[Frec
     """
     if groups < 2 or len(features) < 2 * groups:
         raise InputError(
-            f"groups: {len(features)} images cannot be split into {groups} groups; "
-            f"the jackknife needs at least two groups of at least two images"
+            f"groups: {len(features)} samples cannot be split into {groups} groups; "
+            f"the jackknife needs at least two groups of at least two samples"
         )
     order = np.random.default_rng(derive_seed(seed, "jackknife", len(features))).permutation(len(features))
     return [FrechetStatistics.of(features[np.sort(part)]) for part in np.array_split(order, groups)]

@@ -7,19 +7,18 @@ leaves `K (1 - 1/K)^n` of `K` modes out, so real images are counted beside.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gebm.cluster.errors import InputError
 from gebm.cluster.index import load_index
 from gebm.cluster.reader import iterate_batches
 from gebm.evaluation.digit_classifier import (
     DIGITS,
     DigitClassifier,
-    check_stacked_digits,
+    check_digit_sets,
     classify,
+    numbers_of,
     single_digits,
     train_digit_classifier,
 )
@@ -50,36 +49,16 @@ def expected_coverage(of: int, n: int) -> float:
 
 def modes_of(classifier: DigitClassifier, url: str) -> np.ndarray:
     """The mode, `(n,)`, of every image of a shard set: its channels' digits read as one number."""
-    found = []
-    for batch in iterate_batches(url, BATCH):
-        channels = batch.images.shape[1]
-        digits = classify(classifier, batch.images.reshape(-1, 1, *batch.images.shape[2:]))
-        found.append(digits.reshape(-1, channels) @ DIGITS ** np.arange(channels - 1, -1, -1))
-    return np.concatenate(found)
-
-
-def check_mode_sets(sets: Iterable[str], train: str | None, test: str) -> None:
-    """Raise `InputError` unless `train` and `test` are labelled stacked digits and all sets have images like theirs."""
-    if train is None:
-        raise InputError(
-            "evaluation.metrics: modes are counted by a classifier of digits, and no labelled training images are "
-            "given: give them (--digits; `gebm data stacked_mnist` makes some), or leave modes out"
-        )
-    for url in (train, test):
-        check_stacked_digits(url)
-    shape = load_index(train).image_shape
-    for url in (test, *sets):
-        if load_index(url).image_shape != shape:
-            raise InputError(f"{url}: images of another shape than {train}; modes are counted on images of one shape")
+    return np.concatenate([numbers_of(classifier, batch.images) for batch in iterate_batches(url, BATCH)])
 
 
 def count_modes(sets: dict[str, str], train: str, test: str, seed: int) -> dict[str, Any]:
     """Coverage of each shard set of `sets`, by a classifier trained on the labelled set `train`.
 
     Returns, JSON-able, `{name: coverage}` and `classifier` with its `accuracy` on the single digits of the
-    labelled set `test` and their number `n`. Raises `InputError` as `check_mode_sets`.
+    labelled set `test` and their number `n`. Raises `InputError` as `check_digit_sets`.
     """
-    check_mode_sets(sets.values(), train, test)
+    check_digit_sets(sets.values(), train, test)
     held_out = single_digits(test)
     classifier = train_digit_classifier(single_digits(train), seed)
     right = classify(classifier, held_out.images) == held_out.labels

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from gebm.cluster.settings import StrictModel
 from gebm.evaluation.extractors.settings import ExtractorSettings
 
-Metric = Literal["fid", "kid", "modes"]
+Metric = Literal["fid", "kid", "modes", "labels"]
 Test = Literal["mmd", "relative"]
 KernelName = Literal["gaussian", "laplace", "imq", "rational_quadratic", "energy", "polynomial", "linear"]
 
@@ -19,7 +19,8 @@ class EvaluationSettings(StrictModel):
     """Features that images are compared by."""
     metrics: tuple[Metric, ...] = ("fid", "kid")
     """Which distances; with a base also their ratio, for FID. `modes`: how many modes of stacked digits are covered,
-    by a classifier that is trained on labelled training images."""
+    by a classifier that is trained on labelled training images. `labels`: how many images of a conditional model of
+    digits show what their label says, by the same classifier."""
     tests: tuple[Test, ...] = ("mmd", "relative")
     """`mmd`: each side against the data, and data against data. `relative`: is the model closer than its
     base?"""

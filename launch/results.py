@@ -19,7 +19,7 @@ TESTS = {
     "mmd_null": "data against data",
     "mmd_relative": "model closer to the data than its base?",
 }
-MODES = {"base": "base", "model": "model", "real": "real test images"}
+SETS = {"base": "base", "model": "model", "real": "real test images"}
 
 
 def print_run(run: str, console: Console | None = None) -> None:
@@ -69,6 +69,7 @@ def print_evaluation(result: dict[str, Any], console: Console | None = None) -> 
             table.add_row(metric.upper(), _number(base), _number(model), _ratio(result) if metric == "fid" else "")
     console.print(table)
     print_modes(result, console)
+    print_labels(result, console)
     tests = {name: label for name, label in TESTS.items() if result.get(name)}
     if tests:
         table = Table("MMD test", "statistic", "p-value", box=None)
@@ -96,7 +97,7 @@ def print_comparison(result: dict[str, Any], level: float, console: Console | No
 
 def print_modes(result: dict[str, Any], console: Console) -> None:
     """Modes of stacked digits that are covered, where they were counted."""
-    rows = [(label, result.get(f"modes_{name}")) for name, label in MODES.items()]
+    rows = [(label, result.get(f"modes_{name}")) for name, label in SETS.items()]
     if not any(found for _, found in rows):
         return
     table = Table("modes of stacked digits", "covered", "of", "KL to uniform, nats", "images", box=None)
@@ -109,6 +110,17 @@ def print_modes(result: dict[str, Any], console: Console) -> None:
     console.print(
         f"[dim]classifier of single digits: {classifier['accuracy']:.1%} of {classifier['n']:,} test digits right[/dim]"
     )
+
+
+def print_labels(result: dict[str, Any], console: Console) -> None:
+    """Images of digits that show what their label says, where they were read."""
+    rows = [(label, found) for name, label in SETS.items() if (found := result.get(f"labels_{name}"))]
+    if rows:
+        table = Table("images that show the digit asked for", "share", "standard error", "images", box=None)
+        for label, found in rows:
+            table.add_row(label, f"{found['share']:.1%}", f"{found['standard_error']:.1%}", f"{found['n']:,}")
+        console.print(table)
+        console.print("[dim]read by a classifier of digits: its own mistakes are those on the real test images[/dim]")
 
 
 def print_likelihood(result: dict[str, Any], console: Console | None = None) -> None:

@@ -106,7 +106,7 @@ def train_model(
             course = f"energy gap {record['energy_fake'] - record['energy_real']:.2f}"
         else:
             course = f"negative log-likelihood {record['negative_log_likelihood']:.3f}"
-        detail = f"{record['phase']}  {record['images_per_second']:,.0f} images/s  {course}"
+        detail = f"{record['phase']}  {record['images_per_second']:,.0f} samples/s  {course}"
         report(record["round"], record["rounds"], detail)
 
     with stop_requests() as request:
@@ -194,7 +194,7 @@ def draw_samples(
         seed=seed,
         actors=staff.count,
         gpus_per_actor=staff.gpus,
-        progress=farm_report(report, "images", count),
+        progress=farm_report(report, "samples", count),
     )
 
 
@@ -213,8 +213,8 @@ def evaluate_samples(
 ) -> dict[str, Any]:
     """Compare samples (and those of the base alone) with reference images; write the result to `out`.
 
-    `digits`: labelled training images of stacked digits, for the metric `modes`. A result at `out` that came from
-    the same images, settings and seed is returned as it is.
+    `digits`: labelled training images of stacked digits, for the metrics `modes` and `labels`. A result at `out` that
+    came from the same images, settings and seed is returned as it is.
     """
     request = _request(samples, reference, base, digits, settings, seed)
     if out is not None and (found := _finished_evaluation(out, request)) is not None:
@@ -303,8 +303,8 @@ def is_evaluated(run: str, samples: str, reference: str, base: str | None, recip
 
 
 def digits_of_run(run: str, recipe: Recipe) -> str | None:
-    """The labelled digits that modes are counted with: the training images, None where no modes are asked for."""
-    return data_url(run, recipe, "train") if "modes" in recipe.evaluation.metrics else None
+    """The labelled digits that modes and labels are read by: the training images, None where neither is asked for."""
+    return data_url(run, recipe, "train") if {"modes", "labels"} & set(recipe.evaluation.metrics) else None
 
 
 def features_cache(run: str) -> str:
@@ -313,7 +313,7 @@ def features_cache(run: str) -> str:
 
 
 def farm_report(report: Report, unit: str, total: int = 0) -> Callable[[FarmProgress], None]:
-    """A farm's progress as a stage's: in units (images) when their total is known, else in work items."""
+    """A farm's progress as a stage's: in units (samples) when their total is known, else in work items."""
 
     def tell(progress: FarmProgress) -> None:
         workers = len(progress.actor_pids)

@@ -109,7 +109,7 @@ def sample_from(
             return Samples(images, prior, labels, (0,), model.energy(images, labels)[None].cpu(), 1.0, 0)
     algorithm = build_sampler(model, settings, pilot_seed, labels)
     state = algorithm.init(prior, generator)
-    result = run_chain(algorithm, state, settings.steps, generator, energy, settings.record_every)
+    result = run_chain(algorithm, state, settings.steps, generator, energy, settings.record_interval)
     with torch.no_grad():
         images = model.generate(result.position, labels)
     chains = result.recorded_steps, result.energies, result.acceptance, result.nonfinite

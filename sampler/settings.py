@@ -21,7 +21,8 @@ class SamplerSettings(StrictModel):
     steps: transitions from the prior to the sample.
     friction: of `kla`. leapfrog_steps: of `hmc`.
     label: the class of every sample of a conditional model; without, labels are drawn uniformly over the classes.
-    record_every: the energy of every chain is recorded each time that many transitions are done.
+    record_every: the energy of every chain is recorded each time that many transitions are done; without, about
+        40 times a run, and every fourth transition at the most: a record costs up to half a gradient.
     chains: how many run as one batch: 50 to 100 suit a CPU core, a GPU wants hundreds. shard_size: images
     in a shard, the unit of work and of loss.
     threads: CPU threads of the arithmetic. Results in float32 depend on `chains`, `shard_size` and `threads`,
@@ -35,7 +36,12 @@ class SamplerSettings(StrictModel):
     friction: PositiveFloat = 1.0
     leapfrog_steps: PositiveInt = 2
     label: NonNegativeInt | None = None
-    record_every: PositiveInt = 10
+    record_every: PositiveInt | None = None
     chains: PositiveInt = 50
     shard_size: PositiveInt = 250
     threads: PositiveInt = 1
+
+    @property
+    def record_interval(self) -> int:
+        """Transitions from one record of the energies to the next."""
+        return self.record_every or max(4, self.steps // 40)

@@ -124,6 +124,7 @@ def make_shard_worker(
                 "classes": model.classes,
                 "diagnostics": diagnostics,
                 "chain_seconds": drawn - begun,
+                "energy_ess_per_second": per_second(diagnostics["energy_ess_bulk"], drawn - begun),
                 "seconds": time.perf_counter() - begun,
             }
 
@@ -166,6 +167,10 @@ def describe_batches(batches: list[Samples]) -> dict[str, Any]:
         float((acceptance * sizes).sum() / sizes.sum()),
         sum(batch.nonfinite for batch in batches),
     )
+
+
+def per_second(number: float | None, seconds: float) -> float | None:
+    return None if number is None else number / seconds
 
 
 def stored_samples(values: np.ndarray, labels: Sequence[int] | None, first: int) -> Iterable[dict[str, str | bytes]]:

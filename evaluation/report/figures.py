@@ -40,6 +40,7 @@ STAND_INS: dict[str, str] = {
 }
 WIDTH, HEIGHT = 360, 210  # points of the view box: about the pixels of a phone's width, so that 12 reads as 12
 TOO_WIDE = 2.0  # see `_settled_limits`
+FEW_POINTS = 200  # of a cloud
 MOST_POINTS = 600  # of a line: more than the drawing has columns
 
 
@@ -117,14 +118,17 @@ def draw_lines(
             axes.yaxis.set_minor_locator(NullLocator())
         if level is not None:
             axes.axhline(level, color=STAND_INS["muted"], linewidth=1, dashes=(3, 3))
+        ends = [x for line in lines for x in _ends(line.x)]
         for mark in marks:
+            if ends and mark.x < min(ends):
+                continue  # before all that is drawn
             axes.axvline(mark.x, color=STAND_INS["muted"], linewidth=1, dashes=(2, 3))
             place = axes.get_xaxis_transform()
             axes.text(mark.x, 1.02, f" {mark.label}", transform=place, color=STAND_INS["muted"], fontsize=11)
         if early_share and (limits := _settled_limits(lines, early_share)) is not None:
             axes.set_ylim(*limits)
             caption = f"{caption} The first values lie beyond the axis.".strip()
-        if ends := [x for line in lines for x in _ends(line.x)]:
+        if ends:
             axes.set_xlim(min(ends), max(ends) if max(ends) > min(ends) else min(ends) + 1)
         axes.set_xlabel(x_label)
         svg = _to_svg(drawing)
@@ -161,6 +165,7 @@ def draw_points(
     *,
     title: str,
     x_label: str,
+    y_label: str = "",
     alt: str,
     caption: str = "",
     limits: tuple[tuple[float, float], tuple[float, float]] | None = None,
@@ -169,11 +174,15 @@ def draw_points(
     with _axes(height=WIDTH * 0.8) as (drawing, axes):
         for cloud in clouds:
             x, y = np.asarray(cloud.x, float), np.asarray(cloud.y, float)
-            axes.scatter(x, y, s=5, color=STAND_INS[cloud.tone], alpha=0.45, linewidths=0)
+            few = len(x) < FEW_POINTS  # which would be lost on the page
+            axes.scatter(
+                x, y, s=14 if few else 5, color=STAND_INS[cloud.tone], alpha=0.7 if few else 0.45, linewidths=0
+            )
         if limits is not None:
             axes.set_xlim(*limits[0])
             axes.set_ylim(*limits[1])
         axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
         svg = _to_svg(drawing)
     legend = tuple((cloud.label, cloud.tone) for cloud in clouds) if len(clouds) > 1 else ()
     return Figure(svg, title, alt, caption, legend)

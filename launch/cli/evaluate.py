@@ -15,11 +15,13 @@ def command(
     base: Annotated[
         str | None, typer.Option(metavar="SHARDS", help="Shards of the generator alone: adds ratios to it.")
     ] = None,
-    metrics: Annotated[str | None, typer.Option(help="Comma-separated: fid, kid, modes.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="Comma-separated: fid, kid, modes, labels.")] = None,
     tests: Annotated[str | None, typer.Option(help="Comma-separated: mmd, relative; 'none' for none.")] = None,
     digits: Annotated[
         str | None,
-        typer.Option(metavar="SHARDS", help="Labelled training digits, for modes: a classifier learns them."),
+        typer.Option(
+            metavar="SHARDS", help="Labelled training digits, for modes and labels: a classifier learns them."
+        ),
     ] = None,
     out: Annotated[str | None, typer.Option(metavar="FILE", help="JSON file that gets the whole result.")] = None,
     extractor: Annotated[

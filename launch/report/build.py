@@ -9,7 +9,8 @@ from gebm.evaluation.report import Block, KeyFigures, Page, Section, render_page
 from gebm.launch.report.background import collect_versions, settings_section, time_section
 from gebm.launch.report.chains import chains_section
 from gebm.launch.report.contents import RunContents, read_contents
-from gebm.launch.report.likelihood import likelihood_section
+from gebm.launch.report.labels import labels_section
+from gebm.launch.report.likelihood import likelihood_figure, likelihood_section
 from gebm.launch.report.measurements import measurements
 from gebm.launch.report.modes import modes_section
 from gebm.launch.report.pictures import neighbours_section, samples_section
@@ -36,6 +37,7 @@ def build_report(run: str, *, progress: Callable[[int, int, str], None] | None =
         ("samples", lambda: points_section(contents) if contents.are_vectors else samples_section(contents)),
         ("measurements", lambda: measurements(contents.evaluation, level) if contents.evaluation else None),
         ("modes", lambda: modes_section(contents.evaluation) if contents.evaluation else None),
+        ("labels", lambda: labels_section(contents.evaluation) if contents.evaluation else None),
         ("likelihood", lambda: likelihood_section(contents.likelihood) if contents.likelihood else None),
         ("energies", lambda: chains_section(contents)),
         ("nearest training images", lambda: None if contents.are_vectors else neighbours_section(contents)),
@@ -60,12 +62,14 @@ def build_report(run: str, *, progress: Callable[[int, int, str], None] | None =
 
 def _page(contents: RunContents, sections: tuple[Section, ...], level: float) -> Page:
     opening: list[Block] = [judge(contents.evaluation, level, contents.run)]
-    if contents.evaluation and (figures := key_figures(contents.evaluation)):
+    figures = key_figures(contents.evaluation) if contents.evaluation else ()
+    figures += (likelihood_figure(contents.likelihood),) if contents.likelihood else ()
+    if figures:
         opening.append(KeyFigures(figures))
     return Page(
         title=f"{contents.recipe.name}, seed {contents.recipe.seed}",
         kicker="Generalized energy-based model",
-        subtitle="A generator says where images may lie, an energy says how likely they are there. This page tells "
+        subtitle="A generator says where the data may lie, an energy says how likely it is there. This page tells "
         "whether the energy makes the samples better than the generator’s own.",
         opening=tuple(opening),
         sections=sections,

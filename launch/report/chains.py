@@ -106,17 +106,17 @@ def _histogram_figure(energies: dict[str, np.ndarray]) -> Figure:
     means = ", ".join(f"{_SETS[name][0]} {number(float(np.mean(energies[name])))}" for name in energies)
     return draw_histograms(
         values,
-        title="Energy of real and generated images",
+        title="Energy of real and generated samples",
         x_label="energy",
         alt=f"Histograms of the energy; means: {means}.",
-        caption="A model that matched the data would spread its energies as real images do.",
+        caption="A model that matched the data would spread its energies as the data does.",
     )
 
 
 def _energy_table(energies: dict[str, np.ndarray]) -> Table:
     rows = tuple(
         (
-            Cell(_SETS[name][0], f"{len(values):,} images", _SETS[name][1]),
+            Cell(_SETS[name][0], f"{len(values):,} samples", _SETS[name][1]),
             Cell(number(float(np.mean(values)))),
             Cell(number(float(np.std(values)))),
         )
@@ -134,11 +134,23 @@ def _diagnostics(model: SampleSet) -> KeyFigures:
         KeyFigure(
             "Split-R̂ of the energy",
             number(found["energy_r_hat"], 4),
-            "second half of the chains; near 1 when they have forgotten their start",
+            "second half of the chains; near 1 when they have forgotten their start"
+            if found["energy_r_hat"] is not None
+            else "not defined: the second half of the chains has fewer than four records, or one that is not finite",
         ),
+        KeyFigure(
+            "Effective sample size of the energy",
+            f"{number(_whole(found['energy_ess_bulk']))} bulk, {number(_whole(found['energy_ess_tail']))} tail",
+            f"second half of the chains; bulk, {number(found['energy_ess_per_second'])} a second of one actor",
+        ),
+        KeyFigure("Mean energy moved by", number(found["energy_change"]), "from the prior to the samples"),
         KeyFigure("Proposals that were not finite", number(found["nonfinite"])),
     ]
     return KeyFigures(tuple(figures))
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def _floats(values: list[float | None]) -> np.ndarray:

@@ -42,6 +42,15 @@ class DigitAccuracy(_Part):
     n: int
 
 
+class Agreement(_Part):
+    """Images of digits that show what their label says: the share of them, in all and by digit."""
+
+    share: float
+    standard_error: float
+    n: int
+    by_class: tuple[float | None, ...] | None = None
+
+
 class Evaluation(_Part):
     """`evaluation/main.json`, what `gebm evaluate` found; None for what was not asked for."""
 
@@ -60,6 +69,9 @@ class Evaluation(_Part):
     modes_model: Modes | None = None
     modes_real: Modes | None = None
     modes_classifier: DigitAccuracy | None = None
+    labels_base: Agreement | None = None
+    labels_model: Agreement | None = None
+    labels_real: Agreement | None = None
     n_real: int | None = None
     n_generated: int | None = None
     extractor: dict[str, Any] | None = None

@@ -8,6 +8,7 @@ from gebm.evaluation.report import (
     Column,
     Columns,
     Interval,
+    KeyFigure,
     Section,
     Table,
     Text,
@@ -49,6 +50,12 @@ def likelihood_section(found: Likelihood) -> Section:
         "so the model is a normalised density too."
     )
     return Section("Likelihood", blocks, lead)
+
+
+def likelihood_figure(found: Likelihood) -> KeyFigure:
+    """The difference of both, among the numbers to remember."""
+    bound = f"nats a point, model minus generator: lower is better; upper bound {number(found.difference_upper)}"
+    return KeyFigure("Negative log-likelihood", number(found.difference), bound, "good" if found.better else "plain")
 
 
 def _difference_figure(found: Likelihood) -> Block:

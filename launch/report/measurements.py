@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gebm.evaluation.extractors import raw
 from gebm.evaluation.report import Block, Cell, Column, Columns, Interval, Section, Table, Text, Tone, draw_intervals
 from gebm.launch.report.formats import Evaluation, Test
 from gebm.launch.report.wording import number, p_value, p_words
@@ -23,7 +24,7 @@ def measurements(evaluation: Evaluation, level: float) -> Section:
         blocks.append(tests)
         blocks.append(
             Text(
-                f"Tests are two-sample tests on the same image features, at level {level:g}: under the hypothesis that "
+                f"Tests are two-sample tests on the same features, at level {level:g}: under the hypothesis that "
                 f"is tested, one in {round(1 / level)} rejects by chance. MMD is the maximum mean discrepancy, "
                 "here its unbiased estimate of the square.",
                 "note",
@@ -38,11 +39,13 @@ def _lead(evaluation: Evaluation) -> str:
     if extractor is None:
         return ""
     size = extractor.get("input_size")
+    if extractor.get("name") == raw.NAME:
+        return "On the values themselves. Distances are comparable only at the same number of samples."
     return (
         f"On features of {extractor.get('name')}"
         + (f", layer {extractor['layer']}" if extractor.get("layer") else "")
         + (f", images brought to {size}×{size} pixels" if size else "")
-        + ". Distances are comparable only with the same extractor and the same number of images."
+        + ". Distances are comparable only with the same extractor and the same number of samples."
     )
 
 
@@ -57,7 +60,7 @@ def _metrics_table(evaluation: Evaluation) -> Table:
         if base is None and model is None:
             continue
         ratio = evaluation.fid_ratio if key == "fid" else None
-        if key == "kid" and base and model is not None and base > 0:
+        if key == "kid" and base and model and min(base, model) > 0:  # unbiased, so that it may be below 0
             ratio = model / base
         rows.append(
             (
@@ -89,7 +92,7 @@ def _ratio_figure(evaluation: Evaluation) -> Block | None:
         title="FID of the model over FID of its generator",
         x_label="left of the dashed line: the model is closer to the data",
         alt=f"The ratio {ratio:.2f} with its interval from {low:.2f} to {high:.2f}, and a line at 1.",
-        caption="95% interval from a paired delete-group jackknife: real, generator’s and model’s images are left "
+        caption="95% interval from a paired delete-group jackknife: real, generator’s and model’s samples are left "
         f"out group by group.{words}",
         level=1.0,
     )
@@ -115,21 +118,21 @@ _QUESTIONS = (
     ),
     Question(
         "mmd_model",
-        "Can the model’s samples be told from real images?",
+        "Can the model’s samples be told from real ones?",
         "MMD permutation test",
         ("told apart", "plain"),
         ("not told apart", "plain"),
     ),
     Question(
         "mmd_base",
-        "Can the generator’s samples be told from real images?",
+        "Can the generator’s samples be told from real ones?",
         "MMD permutation test",
         ("told apart", "plain"),
         ("not told apart", "plain"),
     ),
     Question(
         "mmd_null",
-        "Can real images be told from other real images?",
+        "Can real samples be told from other real samples?",
         "the control: two disjoint halves, expected not to reject",
         ("told apart", "bad"),
         ("not told apart", "good"),

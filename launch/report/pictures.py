@@ -8,11 +8,13 @@ import numpy as np
 
 from gebm.cluster.errors import InputError
 from gebm.cluster.reader import iterate_batches
-from gebm.evaluation.report import Block, Columns, Head, ImageGrid, Section, Text
+from gebm.evaluation.report import Block, Columns, Head, ImageGrid, Section, Text, Tone
 from gebm.launch.report.contents import RunContents, SampleSet
 from gebm.launch.report.wording import missing, number
 
-SHOWN = 64
+ACROSS, DOWN = 8, 8
+MOST_CLASSES = 10
+"""Of a conditional model, that are shown a column each."""
 PAIRS = 24
 SAMPLES_WITH_NEIGHBOURS = 12
 NEIGHBOURS = 4
@@ -40,15 +42,19 @@ def samples_section(contents: RunContents) -> Section:
     grids: list[Block] = []
     absent: list[Block] = []
     if contents.real is not None:
-        grids.append(_grid(contents.real, "Real", "Test images that training never saw.", "reference"))
+        # Samples have labels where the model is conditional; real images may have them all the same.
+        labels = contents.real_labels if contents.recipe.model.conditional else None
+        grids.append(_grid(contents.real, labels, "Real", "Test images that training never saw.", "reference"))
     else:
         absent.append(missing_real())
     if contents.base is not None:
-        grids.append(_grid(contents.base.images, "Generator alone", "Prior draws, straight through the base.", "first"))
+        words = "Prior draws, straight through the base."
+        grids.append(_grid(contents.base.images, contents.base.labels, "Generator alone", words, "first"))
     else:
         absent.append(missing_samples(contents.run, "base"))
     if contents.model is not None:
-        grids.append(_grid(contents.model.images, "Model", sampler_words(contents.model), "second"))
+        words = sampler_words(contents.model)
+        grids.append(_grid(contents.model.images, contents.model.labels, "Model", words, "second"))
     else:
         absent.append(missing_samples(contents.run, "model"))
     blocks: list[Block] = [Columns(tuple(grids), 290)] if grids else []
@@ -59,7 +65,10 @@ def samples_section(contents: RunContents) -> Section:
             blocks.append(Text(words, "warning"))
     if contents.paired:
         blocks += _pairs(contents)
-    return Section("Samples", tuple(blocks), "The first images of each set as they came: nothing is picked out.")
+    lead = "The first images of each set as they came: nothing is picked out."
+    if any(isinstance(grid, ImageGrid) and grid.heads for grid in grids):
+        lead = "The first images of each class in each set, a column a class, as they came: nothing is picked out."
+    return Section("Samples", tuple(blocks), lead)
 
 
 def sampler_words(samples: SampleSet) -> str:
@@ -156,16 +165,35 @@ def _distance_words(found: Neighbours, samples: int) -> str:
     return words + f"{copies} of the samples lie closer to a training image than any test image does."
 
 
-def _grid(images: np.ndarray, title: str, caption: str, tone: str) -> ImageGrid:
-    shown = images[:SHOWN]
+def _grid(images: np.ndarray, labels: np.ndarray | None, title: str, caption: str, tone: Tone) -> ImageGrid:
+    """The first images; with labels of a few classes the first of each, a column a class."""
+    columns = None if labels is None else class_columns(labels)
+    if columns is None:
+        shown = images[: ACROSS * DOWN]
+        return ImageGrid(shown, ACROSS, f"{title}: a grid of {len(shown)} images.", title, caption, tone)
+    across, down = len(columns), len(columns[0])
     return ImageGrid(
-        shown,
-        8,
-        f"{title}: a grid of {len(shown)} images.",
+        images[np.stack(columns, axis=1).reshape(-1)],
+        across,
+        f"{title}: a grid of {across} columns, a class each, of {down} images.",
         title,
         caption,
-        tone,  # type: ignore[arg-type]
+        tone,
+        heads=tuple(Head(str(label), 1) for label in range(across)),
     )
+
+
+def class_columns(labels: np.ndarray) -> list[np.ndarray] | None:
+    """For each class the rows of its first images, equally many, at most `DOWN`.
+
+    `labels` are int `(n,)`. None where there is but one class, there are too many, or one of them has no image.
+    """
+    classes = int(labels.max(initial=0)) + 1
+    if not 1 < classes <= MOST_CLASSES:
+        return None
+    rows = [np.flatnonzero(labels == each)[:DOWN] for each in range(classes)]
+    down = min(len(each) for each in rows)
+    return [each[:down] for each in rows] if down else None
 
 
 def _pairs(contents: RunContents) -> tuple[Block, ...]:
@@ -192,7 +220,7 @@ def _pairs(contents: RunContents) -> tuple[Block, ...]:
 
 def missing_real() -> Text:
     """The sentence in place of the test samples."""
-    return missing("The test images are not at hand (`data.test`). For digits this makes them:", "gebm data mnist OUT")
+    return missing("The test set is not at hand (`data.test`). For digits this makes one:", "gebm data mnist OUT")
 
 
 def missing_samples(run: str, which: str) -> Text:

@@ -54,16 +54,20 @@ def points_section(contents: RunContents) -> Section:
 def _clouds(sets: list[tuple[str, np.ndarray, Tone, str]]) -> tuple[str, tuple[Block, ...]]:
     name, reference, *_ = sets[0]
     if reference.shape[1] == 2:
-        lead, label, shown = "The first points of each set as they came.", "first number", lambda points: points
+        lead = "The first points of each set as they came."
+        names, shown = ("first number", "second number"), lambda points: points
     else:
         centre = reference.mean(0)
         _, strength, axes = np.linalg.svd(reference - centre, full_matrices=False)
         share = float((strength[:2] ** 2).sum() / (strength**2).sum())
         lead = (
-            f"The first points of each set as they came, in the plane of the two directions in which those of "
-            f"{name.lower()!r} vary most: {share:.0%} of their variance."
+            "The first points of each set as they came, in the plane of the two directions in which the set "
+            f"“{name}” varies most: {share:.0%} of its variance."
         )
-        label, shown = "first principal direction", lambda points: (points - centre) @ axes[:2].T
+        names, shown = (
+            ("first principal direction", "second principal direction"),
+            lambda points: (points - centre) @ axes[:2].T,
+        )
     planes = [shown(points[:SHOWN]) for _, points, *_ in sets]
     low, high = planes[0].min(0), planes[0].max(0)
     margin = 0.15 * (high - low)
@@ -72,7 +76,8 @@ def _clouds(sets: list[tuple[str, np.ndarray, Tone, str]]) -> tuple[str, tuple[B
         draw_points(
             [Points(name, plane[:, 0], plane[:, 1], tone)],
             title=name,
-            x_label=label,
+            x_label=names[0],
+            y_label=names[1],
             alt=f"{name}: {len(plane)} points.",
             caption=caption,
             limits=limits,

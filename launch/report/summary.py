@@ -10,7 +10,7 @@ from gebm.launch.report.formats import Evaluation
 _PLAIN = ("fid_base", "fid_model", "fid_ratio", "fid_ratio_interval", "kid_base", "kid_model")
 _TESTS = ("mmd_base", "mmd_model", "mmd_null")
 _TEST_KEYS = ("statistic", "p_value", "n", "m", "permutations")
-_MODES = ("modes_base", "modes_model", "modes_real", "modes_classifier")
+_DIGITS = ("modes_base", "modes_model", "modes_real", "modes_classifier", "labels_base", "labels_model", "labels_real")
 _RELATIVE_KEYS = ("statistic", "p_value")
 
 
@@ -24,7 +24,7 @@ def summarise_run(contents: RunContents, versions: dict[str, str]) -> dict[str, 
         **{key: found[key] for key in _PLAIN},
         **{key: _part(found[key], _TEST_KEYS) for key in _TESTS},
         "mmd_relative": _part(found["mmd_relative"], _RELATIVE_KEYS),
-        **{key: found[key] for key in _MODES},
+        **{key: found[key] for key in _DIGITS},
         "n_real": found["n_real"],
         "n_generated": found["n_generated"],
         "extractor": found["extractor"],

@@ -10,6 +10,7 @@ import numpy as np
 from gebm.evaluation.report import Block, Columns, ImageGrid, Line, Mark, Section, Text, Tone, draw_lines
 from gebm.launch.report.contents import RunContents, SampleGrid
 from gebm.launch.report.wording import missing, number
+from gebm.trainer.settings import TrainerSettings
 
 GRIDS_SHOWN = 6
 
@@ -27,7 +28,7 @@ class Curve(NamedTuple):
 _CURVES = (
     Curve(
         "Critic loss",
-        "Minus the KALE bound: 0 where the energy sees no difference between real and generated images.",
+        "What the energy lowers: the loss of the objective `{objective}`.",
         (("critic_loss", "critic loss", "second"),),
     ),
     Curve(
@@ -59,19 +60,19 @@ _CURVES = (
     ),
     Curve(
         "KALE, training and validation",
-        "On equally many images and the same generated ones. A growing distance of the two is memorisation.",
+        "On equally many samples and the same generated ones. A growing distance of the two is memorisation.",
         (("kale_validation", "validation", "reference"), ("kale_train", "training", "second")),
     ),
     Curve(
         "KALE, training minus validation",
-        "With two standard errors: above 0 by more, the energy knows its training images by heart.",
+        "With two standard errors: above 0 by more, the energy knows its training samples by heart.",
         (("kale_gap", "training minus validation", "third"),),
         "kale_gap_error",
     ),
     Curve(
         "FID of a small sample",
-        "Against validation images, of the averaged generator, and in the energy phase of the model’s short chains. "
-        "Few images: comparable along the curve only.",
+        "Against validation samples, of the averaged generator, and in the energy phase of the model’s short chains. "
+        "Few samples: comparable along the curve only.",
         (("fid", "FID", "first"),),
     ),
     Curve(
@@ -95,7 +96,7 @@ _CURVES = (
     ),
     Curve(
         "Gradient penalty",
-        "Mean squared norm of the energy’s gradient, between real and generated images, before its weight.",
+        "Mean squared norm of the energy’s gradient, between real and generated samples, before its weight.",
         (("penalty", "penalty", "first"),),
     ),
     Curve(
@@ -106,15 +107,24 @@ _CURVES = (
 )
 
 
+_OF_LIKELIHOODS = "Minus the KALE bound: 0 where the energy sees no difference between real and generated samples."
+
+
 def training_section(contents: RunContents) -> Section:
     """Small figures of what training saw, what had to be done to it, and samples on the way."""
     if not contents.metrics:
         absent = missing("No training metrics yet. This trains a model:", f"gebm train RECIPE --out {contents.run}")
         return Section("Training", (absent,))
     marks = phase_marks(contents.metrics)
-    drawn = (_draw(curve, contents.metrics, marks) for curve in _CURVES)
-    figures = tuple(figure for figure in drawn if figure is not None)
     trainer = contents.recipe.trainer
+    captions = {"Critic loss": _OF_LIKELIHOODS} if trainer.objective in ("kale", "donsker_varadhan") else {}
+    drawn = (
+        _draw(
+            curve, contents.metrics, marks, captions.get(curve.title, curve.caption).format(objective=trainer.objective)
+        )
+        for curve in _CURVES
+    )
+    figures = tuple(figure for figure in drawn if figure is not None)
     phases = (
         (trainer.base.steps, "steps of maximum likelihood of the generator"),
         (trainer.joint.steps, "base steps of generator and energy together"),
@@ -127,9 +137,19 @@ def training_section(contents: RunContents) -> Section:
         blocks.append(Columns(figures, 300))
     if contents.grids:
         shown = [contents.grids[place] for place in _spread_over(len(contents.grids))]
-        blocks.append(Text("The same latents through the averaged generator as training went on."))
+        blocks.append(Text(_grid_words(trainer)))
         blocks.append(Columns(tuple(_picture(grid) for grid in shown), 230))
     return Section("Training", tuple(blocks), lead)
+
+
+def _grid_words(trainer: TrainerSettings) -> str:
+    """What the grids of samples show."""
+    words = "The same latents through the averaged generator as training went on"
+    if not trainer.energy.steps:
+        return f"{words}."
+    if trainer.energy.chain_steps:
+        return f"{words}; in the energy phase, where it stands still, the chains that run beside it."
+    return f"{words}; in the energy phase, where it stands still, from low to high energy."
 
 
 def _spread_over(count: int) -> list[int]:
@@ -157,7 +177,7 @@ def energy_gap(record: dict[str, Any]) -> float | None:
     return None if fake is None or real is None else fake - real
 
 
-def _draw(curve: Curve, metrics: list[dict[str, Any]], marks: list[Mark]) -> Block | None:
+def _draw(curve: Curve, metrics: list[dict[str, Any]], marks: list[Mark], caption: str) -> Block | None:
     lines: list[Line] = []
     last: list[str] = []
     for key, label, tone in curve.lines:
@@ -179,7 +199,7 @@ def _draw(curve: Curve, metrics: list[dict[str, Any]], marks: list[Mark]) -> Blo
         title=curve.title,
         x_label="rounds",
         alt=f"{curve.title} over the rounds of training; at the end: {', '.join(last)}.",
-        caption=curve.caption,
+        caption=caption,
         marks=marks,
         early_share=0.1,  # an untrained energy is off by orders of magnitude
     )

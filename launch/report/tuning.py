@@ -1,4 +1,4 @@
-"""What tuning tried on the validation images, and what it chose."""
+"""What tuning tried on the validation samples, and what it chose."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from gebm.evaluation.report import Block, Cell, Column, Fold, Section, Table, Text
 from gebm.launch.report.contents import RunContents
 from gebm.launch.report.formats import Tried, Tuning
-from gebm.launch.report.wording import missing, number
+from gebm.launch.report.wording import fixed, missing, number
 from gebm.launch.sampler_words import sampler_words, settings_words
 
 SHOWN = 12
@@ -51,14 +51,14 @@ def tuning_section(contents: RunContents) -> Section:
     blocks.append(
         Text(
             "Ratio: FID over the generator’s on the same latents, with its 95% interval. Energy gap: mean energy of "
-            "the samples minus that of validation images; below 0 the chain has gone past the data.",
+            "the samples minus that of validation samples; below 0 the chain has gone past the data.",
             "note",
         )
     )
     lead = (
         f"{number(tuning.n_generated)} chains for each candidate against {number(tuning.n_validation)} validation "
-        f"images, on which the generator alone has an FID of {number(tuning.fid_base)}. The test images had no part "
-        "in it, and FIDs at other numbers of images are not comparable."
+        f"samples, on which the generator alone has an FID of {number(tuning.fid_base)}. The test set had no part "
+        "in it, and FIDs at other numbers of samples are not comparable."
     )
     return Section("Tuning", tuple(blocks), lead)
 
@@ -87,4 +87,4 @@ def _table(rows: list[Tried], tuning: Tuning) -> Table:
 def _ratio(row: Tried) -> Cell:
     if row.fid_ratio is None or row.fid_ratio_interval is None:
         return Cell(number(None))
-    return Cell(f"{row.fid_ratio:.2f}", "{:.2f}–{:.2f}".format(*row.fid_ratio_interval))
+    return Cell(f"{row.fid_ratio:.2f}", " to ".join(map(fixed, row.fid_ratio_interval)))

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from gebm.evaluation.report import KeyFigure, Text, Tone, Verdict
 from gebm.launch.report.formats import Evaluation, Test
-from gebm.launch.report.wording import missing, number, p_words
+from gebm.launch.report.wording import fixed, missing, number, p_words
 
 Finding = Literal["closer", "further", "open"]
 
@@ -128,7 +128,7 @@ def judge(evaluation: Evaluation | None, level: float, run: str) -> Verdict | Te
     """The verdict, or what to run when nothing was evaluated yet."""
     if evaluation is None:
         return missing(
-            "Not evaluated yet, so there is no answer to give. This compares the samples with the test images:",
+            "Not evaluated yet, so there is no answer to give. This compares the samples with the test set:",
             f"gebm evaluate {run}/samples/model --reference TEST --base {run}/samples/base "
             f"--out {run}/evaluation/main.json",
         )
@@ -140,7 +140,7 @@ def key_figures(evaluation: Evaluation) -> tuple[KeyFigure, ...]:
     """The numbers to remember: FID of both sides, their ratio, the relative test."""
     figures = []
     generated, real = number(evaluation.n_generated), number(evaluation.n_real)
-    against = f"{generated} generated against {real} real images"
+    against = f"{generated} generated against {real} real samples"
     if (base := evaluation.fid_base) is not None:
         figures.append(KeyFigure("FID, generator alone", number(base), against, "first"))
     if (model := evaluation.fid_model) is not None:
@@ -164,7 +164,7 @@ def _fid_words(evaluation: Evaluation) -> str:
 
 
 def _interval_words(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.2f} to {interval[1]:.2f}"
+    return f"{fixed(interval[0])} to {fixed(interval[1])}"
 
 
 def _evidence(evaluation: Evaluation, level: float) -> str:
@@ -173,8 +173,8 @@ def _evidence(evaluation: Evaluation, level: float) -> str:
     if base is not None and model is not None:
         sentences.append(
             f"FID is {number(base)} for the generator alone and {number(model)} once the energy has its say, "
-            f"{number(evaluation.n_generated)} images of each against "
-            f"{number(evaluation.n_real)} test images."
+            f"{number(evaluation.n_generated)} samples of each against "
+            f"{number(evaluation.n_real)} of the test set."
         )
     relative = _p(evaluation.mmd_relative)
     if relative is not None:
@@ -183,14 +183,14 @@ def _evidence(evaluation: Evaluation, level: float) -> str:
     if against is not None:
         told = against <= level
         sentences.append(
-            "The model is not the data, though: an MMD test still tells its samples from real images."
+            "The model is not the data, though: an MMD test still tells its samples from real ones."
             if told
-            else "An MMD test does not tell the model’s samples from real images at this sample size."
+            else "An MMD test does not tell the model’s samples from real ones at this sample size."
         )
     null = _p(evaluation.mmd_null)
     if null is not None and null <= level:
         sentences.append(
-            f"Beware: the control, real images against real images, was rejected too ({p_words(null)}); "
+            f"Beware: the control, real samples against real samples, was rejected too ({p_words(null)}); "
             f"by chance that happens in {level:.0%} of runs."
         )
     return " ".join(sentences)

@@ -28,6 +28,11 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:,.{decimals}f}".replace("-", "−")
 
 
+def fixed(value: float, decimals: int = 2) -> str:
+    """A number with that many decimals, for the ends of an interval."""
+    return f"{value:,.{decimals}f}".replace("-", "−")
+
+
 def p_value(value: Any) -> str:
     """A p-value; below 0.0001 only that it is below."""
     if not isinstance(value, int | float) or not math.isfinite(value):

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import webdataset
 
-from gebm.cluster import lanes as lanes_module
-from gebm.cluster import storage
+from gebm.cluster import lane_order, storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.image_form import AS_STORED
 from gebm.cluster.index import build_index, load_index
-from gebm.cluster.lanes import LaneOrder, LaneReader
+from gebm.cluster.lane_order import LaneOrder
+from gebm.cluster.lanes import LaneReader
 from gebm.cluster.reader import iterate_batches, read_all, read_shard
 from gebm.cluster.shards import encode_png, write_shard
 from gebm.cluster.vectors import decode_vector, encode_vector
@@ -166,25 +166,25 @@ def test_one_and_two_ranks_see_the_same_global_batches(make_vector_shards: Calla
     url = make_vector_shards((31, 7, 22), labels=True, ending=ending)
     everything = read_all(url)
     assert everything.labels is not None
-    place = {key: number for number, key in enumerate(everything.keys)}
+    place = {vector.tobytes(): number for number, vector in enumerate(everything.images)}
     for step in (0, 3, 250):
         seen = {}
         for rank, world in ((0, 1), (0, 2), (1, 2)):
             with closing(LaneReader(url, seed=5, batch_size=16, lanes=8, rank=rank, world=world)) as reader:
                 batch = reader.batch(step)
-                rows = [place[key] for key in batch.keys]
+                rows = [place[vector.tobytes()] for vector in batch.images]
                 assert batch.images.dtype == np.float32 and batch.images.shape == (16 // world, 3)
                 assert np.array_equal(batch.images, everything.images[rows])
                 assert batch.labels is not None and np.array_equal(batch.labels, everything.labels[rows])
-                seen[rank, world] = dict(zip(reader.rows.tolist(), batch.keys, strict=True))
+                seen[rank, world] = dict(zip(reader.rows.tolist(), rows, strict=True))
         assert seen[0, 1] == seen[0, 2] | seen[1, 2]
 
 
 def test_windows_of_vectors_are_measured_in_their_bytes(
     make_vector_shards: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes_module, "WINDOWS_BYTES", 1000)
-    monkeypatch.setattr(lanes_module, "WINDOW_SIZES", (1, 1024))
+    monkeypatch.setattr(lane_order, "WINDOWS_BYTES", 1000)
+    monkeypatch.setattr(lane_order, "WINDOW_SIZES", (1, 1024))
     index = load_index(make_vector_shards((40,), dimension=5))
     assert LaneOrder(index, seed=0, batch_size=2, lanes=2).window == 1000 // (2 * 20)
 

@@ -50,6 +50,7 @@ def test_an_evaluation_holds_the_agreed_keys_and_the_right_numbers(make_shards: 
         *("fid_base", "fid_model", "fid_ratio", "fid_ratio_interval", "fid_ratio_bias_corrected"),
         *("kid_base", "kid_model", "mmd_base", "mmd_model", "mmd_null", "mmd_relative"),
         *("modes_base", "modes_model", "modes_real", "modes_classifier"),
+        *("labels_base", "labels_model", "labels_real"),
         *("n_real", "n_generated", "extractor", "warnings", "details"),
     }
     sets = [extract_features(url, SETTINGS.extractor, cache=cache) for url in (real, model, base)]
@@ -69,10 +70,10 @@ def test_an_evaluation_holds_the_agreed_keys_and_the_right_numbers(make_shards: 
     assert result["mmd_relative"]["p_value"] < 1e-3
     assert (result["n_real"], result["n_generated"]) == (160, 160)
     assert result["extractor"]["name"] == "efficientnet-lite0"
-    assert "160 images for features of dimension 320" in result["warnings"][0]
+    assert "160 samples for features of dimension 320" in result["warnings"][0]
     json.dumps(result, allow_nan=False)
     assert seen[-1][:2] == (3, 3)
-    assert any("images a second" in detail for _, _, detail in seen)
+    assert any("samples a second" in detail for _, _, detail in seen)
 
     assert evaluate(**request, cache=cache) == result
 
@@ -92,7 +93,7 @@ def test_unequal_sizes_are_refused_unless_asked_for(make_shards: MakeShards, tmp
     real, few = make_shards((60,)), make_shards((50,), seed=1)
     base = noisy_copy(few, tmp_path / "base", 40.0)
     request = {"samples": few, "reference": real, "base": base, "cache": str(tmp_path / "cache")}
-    with pytest.raises(InputError, match=r"samples has 50 images, reference has 60.*allow_unequal_sizes"):
+    with pytest.raises(InputError, match=r"samples has 50 samples, reference has 60.*allow_unequal_sizes"):
         evaluate(**request, settings=SETTINGS)
     allowed = SETTINGS.model_copy(update={"allow_unequal_sizes": True})
     result = evaluate(**request, settings=allowed)
@@ -105,7 +106,7 @@ def test_unequal_sizes_are_refused_unless_asked_for(make_shards: MakeShards, tmp
 
 def test_too_few_images_for_the_groups_is_a_clear_error(make_shards: MakeShards) -> None:
     real = make_shards((12,))
-    with pytest.raises(InputError, match="12 images cannot be split into 10 groups"):
+    with pytest.raises(InputError, match="12 samples cannot be split into 10 groups"):
         evaluate(samples=real, reference=real, base=make_shards((12,), seed=1), settings=SETTINGS)
 
 

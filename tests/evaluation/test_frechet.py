@@ -92,7 +92,7 @@ def test_constant_images_have_the_distance_of_a_point_mass() -> None:
 
 def test_what_has_no_distance_is_a_clear_error() -> None:
     good = FrechetStatistics.of(features(10, 4, 1))
-    with pytest.raises(InputError, match="at least two images, got 1"):
+    with pytest.raises(InputError, match="at least two samples, got 1"):
         frechet_distance(FrechetStatistics.of(features(1, 4, 1)), good)
     with pytest.raises(InputError, match="dimension 4 and 5"):
         frechet_distance(good, FrechetStatistics.of(features(10, 5, 1)))

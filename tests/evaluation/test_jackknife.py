@@ -37,7 +37,7 @@ def test_groups_are_a_partition_and_alike_for_samples_of_one_size() -> None:
 
 
 def test_groups_that_cannot_be_made_are_refused() -> None:
-    with pytest.raises(InputError, match="30 images cannot be split into 20 groups"):
+    with pytest.raises(InputError, match="30 samples cannot be split into 20 groups"):
         split_into_groups(np.zeros((30, 2)), 20, seed=0)
 
 

@@ -231,6 +231,13 @@ def test_a_far_off_beginning_does_not_flatten_the_rest_and_a_far_off_end_is_alwa
     assert caption(start, 0.0) == caption(start[::-1]) == caption([1.0, *start[2:], 1.0]) == "Loss."
 
 
+def test_a_mark_before_all_that_is_drawn_is_left_out():
+    line = Line("a", [260, 300], [0.0, 1.0])
+    marks = [Mark(250, "energy phase"), Mark(280, "later phase")]
+    svg = draw_lines([line], title="", x_label="", alt="", marks=marks).svg
+    assert "later phase" in svg and "energy phase" not in svg
+
+
 def test_figures_bear_values_that_are_not_finite_and_samples_without_spread():
     figures = [draw_lines([Line("a", [0, 1, 2], [0.0, np.inf, np.nan])], title="", x_label="", alt="")]
     for values in ([np.nan], [1.0, 1.0], [-np.inf, 0.0, np.inf]):

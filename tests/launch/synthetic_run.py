@@ -19,6 +19,8 @@ from gebm.sampler.diagnostics import describe_chains
 from gebm.sampler.work import stored_samples
 from gebm.trainer.model import build_model, save_model
 
+Labels = Callable[[int], np.ndarray]
+"""From the number of images of a set to their labels `(n,)`."""
 COUNTS = (160, 80)
 """Training and test images, unless other images are given."""
 
@@ -30,19 +32,24 @@ def write_run(
     counts: tuple[int, int] = COUNTS,
     samples: int = 80,
     overrides: tuple[str, ...] = (),
+    labels: Labels | None = None,
 ) -> Recipe:
-    """Write a complete run; `draw_image(random)` gives uint8 `(1, 32, 32)`. Returns its recipe."""
+    """Write a complete run; `draw_image(random)` gives uint8 `(1, 32, 32)`. Returns its recipe.
+
+    Sets of images have the labels `labels(count)`, of ten classes, or none; samples only of a conditional model.
+    """
     random = np.random.default_rng(0)
     recipe = load_recipe("mnist", overrides)
     storage.write_bytes_atomic(f"{run}/config.toml", dump_recipe(recipe).encode())
     train, test = (np.stack([draw_image(random) for _ in range(count)]) for count in counts)
-    write_set(f"{run}/data/train", train)
-    write_set(f"{run}/data/test", test)
-    model = build_model(recipe.model, (1, 32, 32), seed=0)
+    write_set(f"{run}/data/train", train, labels=labels)
+    write_set(f"{run}/data/test", test, labels=labels)
+    of_samples = labels if recipe.model.conditional else None
+    model = build_model(recipe.model, (1, 32, 32), 10 if recipe.model.conditional else None, seed=0)
     digest = save_model(model, recipe.model, f"{run}/model")
     source = np.stack([draw_image(random) for _ in range(samples)])
-    write_samples(f"{run}/samples/base", _spoil(source, 1.3, 40, random), digest, name="base", steps=0)
-    write_samples(f"{run}/samples/model", _spoil(source, 0.7, 12, random), digest, name="ula", steps=100)
+    write_samples(f"{run}/samples/base", _spoil(source, 1.3, 40, random), digest, of_samples, name="base", steps=0)
+    write_samples(f"{run}/samples/model", _spoil(source, 0.7, 12, random), digest, of_samples, name="ula", steps=100)
     write_metrics(run, random)
     storage.write_json_atomic(f"{run}/tune.json", tuning())
     storage.write_json_atomic(f"{run}/evaluation/main.json", evaluation())
@@ -52,26 +59,27 @@ def write_run(
     return recipe
 
 
-def write_set(url: str, images: np.ndarray, attempt: str = "") -> list[dict[str, Any]]:
+def write_set(url: str, images: np.ndarray, attempt: str = "", labels: Labels | None = None) -> list[dict[str, Any]]:
     """Write images `(n, channels, height, width)` as an indexed shard set of two shards."""
     records = []
     first = 0
+    all_labels = None if labels is None else labels(len(images)).tolist()
     for number, part in enumerate(np.array_split(images, 2)):
         name = f"shard-{number:06d}{attempt}.tar"
-        records.append(write_shard(f"{url}/{name}", stored_samples(part, None, first)))
+        records.append(write_shard(f"{url}/{name}", stored_samples(part, all_labels and all_labels[first:], first)))
         first += len(part)
     shape = (images.shape[1], images.shape[2], images.shape[3])
-    write_index(url, make_index(records, shape, classes=None))
+    write_index(url, make_index(records, shape, classes=10 if labels else None))
     return [record.model_dump(mode="json") for record in records]
 
 
-def write_samples(url: str, images: np.ndarray, digest: str, *, name: str, steps: int) -> None:
+def write_samples(url: str, images: np.ndarray, digest: str, labels: Labels | None, *, name: str, steps: int) -> None:
     """Write generated images with the manifest of the sampling farm."""
     random = np.random.default_rng(1)
     recorded = list(range(0, steps + 1, 10))
     fall = 4 * np.exp(-np.array(recorded) / 25)[:, None]
     items = {}
-    for record in write_set(url, images, "-try0123456789"):
+    for record in write_set(url, images, "-try0123456789", labels):
         energies = fall - 3 + random.normal(size=(len(recorded), record["count"]))
         items[record["name"][:12]] = {
             **record,

@@ -19,13 +19,14 @@ from gebm.launch.config import dump_recipe, load_recipe
 from gebm.launch.report import build_report
 from gebm.launch.report.formats import Likelihood
 from gebm.launch.report.likelihood import likelihood_section
+from gebm.launch.report.wording import number
 from gebm.launch.results import print_likelihood
 from gebm.sampler.settings import SamplerSettings
 from gebm.sampler.work import make_shard_worker, publish_index, shard_items
 from gebm.trainer.model import build_model, load_model, model_digest, save_model
 from tests.conftest import draw_digit
 from tests.evaluation.test_report_page import outline
-from tests.launch.synthetic_run import write_run
+from tests.launch.synthetic_run import evaluation, tuning, write_run
 
 RECIPE = load_recipe("tabular_digits", ["data.name=iris", "likelihood.draws=2000"])
 
@@ -116,6 +117,32 @@ def test_report_and_summary_of_vectors_have_the_likelihood_and_points_for_pictur
     summary = json.loads(Path(run, "summary.json").read_text())
     assert summary["likelihood"]["base"] == found["base"]
     assert summary["likelihood"]["log_partition"] == found["log_partition"]
+
+
+def test_a_report_of_vectors_does_not_speak_of_images_and_opens_with_the_likelihood(run):
+    """Neither when all is there, nor when parts are missing; names of settings aside."""
+    found = stages.report_likelihood(run, RECIPE)
+    build_report(run)
+    bare = Path(run, "report.html").read_text()
+    write_samples(run, "base")
+    write_samples(run, "ula")
+    storage.write_json_atomic(f"{run}/tune.json", tuning())
+    raw = {"name": "raw", "layer": None, "input_size": None, "weights": None, "dimension": 4}
+    storage.write_json_atomic(f"{run}/evaluation/main.json", evaluation() | {"extractor": raw, "kid_model": -0.01})
+    lines = [{"phase": "base", "round": 1, "negative_log_likelihood": 3.0}]
+    lines += [{"phase": "energy", "round": 2, "critic_loss": 0.1, "penalty": 0.1, "kale_train": 0.2, "fid": 3.0}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    storage.write_bytes_atomic(f"{run}/metrics/values-00000000.jsonl", text.encode())
+    build_report(run)
+    whole = Path(run, "report.html").read_text()
+    for html in (bare, whole):
+        said = re.sub(
+            r"<style.*?</style>|<[^>]+>", " ", html[: html.index("<h2>Settings and versions</h2>")], flags=re.DOTALL
+        )
+        assert "image" not in said.lower(), re.search(r".{60}[Ii]mage.{20}", said)
+    assert "On the values themselves." in whole
+    opening = whole[: whole.index("<h2>")]
+    assert "Negative log-likelihood" in opening and number(found["difference"]) in opening
 
 
 def test_a_run_of_images_has_no_likelihood(tmp_path):

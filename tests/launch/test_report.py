@@ -16,6 +16,7 @@ from rich.console import Console
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.evaluation.report import Verdict
+from gebm.launch.config import dump_recipe, load_recipe
 from gebm.launch.report import build_report
 from gebm.launch.report.chains import energies_of
 from gebm.launch.report.contents import read_contents
@@ -34,6 +35,7 @@ SUMMARY_KEYS = {
     *("fid_base", "fid_model", "fid_ratio", "fid_ratio_interval", "kid_base", "kid_model"),
     *("mmd_base", "mmd_model", "mmd_null", "mmd_relative"),
     *("modes_base", "modes_model", "modes_real", "modes_classifier"),
+    *("labels_base", "labels_model", "labels_real"),
     *("n_real", "n_generated", "extractor", "likelihood", "seed", "versions", "seconds"),
 }
 
@@ -314,6 +316,26 @@ def test_samples_of_another_model_than_the_run_now_holds_are_pointed_out(run):
 def test_a_phase_is_marked_where_the_one_before_ends(run):
     marks = phase_marks(read_contents(str(run)).metrics)
     assert [(mark.x, mark.label) for mark in marks] == [(1200, "energy phase")]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "loss", "grids"),
+    [
+        ((), "Minus the KALE bound", "stands still, the chains that run beside it."),
+        (("trainer.energy.chain_steps=0",), "Minus the KALE bound", "stands still, from low to high energy."),
+        (
+            ("trainer.objective=non_saturating", "trainer.energy.chain_steps=0", "trainer.energy.steps=0"),
+            "the loss of the objective <code>non_saturating</code>",
+            "as training went on.",
+        ),
+    ],
+)
+def test_training_is_told_as_the_recipe_has_it(run, overrides, loss, grids):
+    (run / "config.toml").write_text(dump_recipe(load_recipe("mnist", overrides)))
+    (run / "metrics/grids").mkdir()
+    Image.new("RGBA", (66, 66)).save(run / "metrics/grids/round-00000010.png")
+    html = page_of(run)
+    assert loss in html and grids in html
 
 
 def test_numbers_are_written_as_a_reader_would_say_them():

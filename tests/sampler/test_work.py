@@ -167,6 +167,7 @@ def test_samples_are_an_indexed_shard_set_with_a_full_manifest(undisturbed: dict
         assert found["recorded_steps"] == [0, 40, 80, 120]
         assert found["energy_mean"][-1] < found["energy_mean"][0]
         assert (found["acceptance"], found["nonfinite"]) == (1.0, 0)
+        assert found["energy_ess_bulk"] is None  # of two records
     assert undisturbed["diagnostics"]["energy_change"] < -0.5
 
 

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from gebm.trainer.model import ModelSettings, build_model
 from gebm.trainer.settings import TrainerSettings
 from gebm.trainer.strategies.zero import why_no_shards
+from gebm.trainer.workers import Workers
+from tests.trainer.strategies_of_a_worker import train
 
 MODEL = {"network": "sngan_resnet", "latent_dimension": 8, "width_factor": 0.25}
 SETTINGS: dict[str, Any] = {
@@ -67,7 +70,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict
             "out": str(folder / name),
         }
 
-    whole = [run("whole"), run("half", **HALF)]
     shards = [
         each
         for stages in STAGES
@@ -77,12 +79,22 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict
             run(f"resumed {stages}", "half", zero=stages),
         )
     ]
-    back = run("back to whole", f"loaded {STAGES[2]}")
-    found: dict[str, dict[str, Any]] = {}
-    for world, runs in ((1, whole), (2, shards), (1, [back])):
-        for each, result in zip(runs, run_processes(world, MODEL, runs), strict=True):
-            found[Path(each["out"]).name] = result
+    found = {name: run_alone(each) for name, each in (("whole", run("whole")), ("half", run("half", **HALF)))}
+    for each, result in zip(shards, run_processes(2, MODEL, shards), strict=True):
+        found[Path(each["out"]).name] = result
+    found["back to whole"] = run_alone(run("back to whole", f"loaded {STAGES[2]}"))
     yield found
+
+
+def run_alone(run: dict[str, Any]) -> dict[str, Any]:
+    """In this process, as the only worker."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    workers = Workers(Accelerator(cpu=True))
+    result = train(workers, ModelSettings.model_validate(MODEL), run["settings"], run["start"])
+    torch.set_num_threads(threads)
+    torch.save(result, run["out"])
+    return result
 
 
 def assert_same_rounds(seen: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
