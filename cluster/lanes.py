@@ -17,6 +17,8 @@ from gebm.cluster.index import load_index
 from gebm.cluster.lane_order import LaneOrder
 from gebm.cluster.vectors import VECTOR_TYPE
 
+CACHE_BYTES = 256 << 20
+"""Decoded samples that a worker holds."""
 BATCHES_AHEAD = 2
 MOST_THREADS = 4
 """More would wait for each other: half the time of decoding a small image is Python's."""
@@ -56,7 +58,7 @@ class LaneReader:
         lanes: int = 64,
         rank: int = 0,
         world: int = 1,
-        cache_bytes: int = 256 << 20,
+        cache_bytes: int = CACHE_BYTES,
         threads: int | None = None,
     ) -> None:
         self.url = storage.absolute(url)

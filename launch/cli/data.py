@@ -168,11 +168,11 @@ def index(
 
     Images stay as they are: with --size or --channels, whoever reads them brings them to that form.
     """
-    from gebm.launch.data.existing import index_shards
+    from gebm.launch.data.existing import index_shards, reading_hint
     from gebm.launch.progress import make_display
 
     with make_display().stage("index") as report:
-        index_shards(
+        content = index_shards(
             url,
             pattern=pattern,
             size=size,
@@ -180,6 +180,8 @@ def index(
             progress=lambda done, total: report(done, total, "shards"),
         )
     _print_table([("", url)])
+    if hint := reading_hint(content):
+        print(hint)
 
 
 def _write(out: str, unit: str, write: Callable[..., bool]) -> None:

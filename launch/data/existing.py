@@ -6,6 +6,7 @@ from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.image_form import ImageForm
 from gebm.cluster.index import ShardIndex, build_index, write_index
+from gebm.cluster.lanes import CACHE_BYTES
 from gebm.launch.data.splits import Progress
 
 
@@ -30,3 +31,16 @@ def index_shards(
     index = build_index(url, pattern, progress, ImageForm(size, channels))
     write_index(url, index)
     return index
+
+
+def reading_hint(index: ShardIndex) -> str | None:
+    """What the owner of a set should know of reading it, if anything."""
+    compressed = not all(record.name.endswith(".tar") for record in index.shards)
+    decoded = index.total * index.sample_bytes
+    if not compressed or decoded <= CACHE_BYTES:
+        return None
+    return (
+        f"these compressed shards hold {decoded >> 20:,} MiB of samples, more than the {CACHE_BYTES >> 20} MiB that a "
+        "training worker keeps, and to read on in one it is decompressed from its beginning: unpack them to .tar "
+        "(gunzip) and index those"
+    )

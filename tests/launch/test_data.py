@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 from pathlib import Path
@@ -237,6 +238,19 @@ def test_images_of_differing_sizes_are_indexed_as_squares_that_training_takes(tm
     assert {name: data for name, data in file_digests(tmp_path).items() if name != "index.json"} == before
     with pytest.raises(InputError, match="--channels 2: give 1"):
         index_shards(str(tmp_path), size=16, channels=2)
+
+
+def test_compressed_shards_that_a_worker_cannot_keep_are_said_to_be_slow(tmp_path, monkeypatch):
+    write_cifar_like(tmp_path)
+    small = CliRunner().invoke(app, ["index", str(tmp_path)])
+    monkeypatch.setattr("gebm.launch.data.existing.CACHE_BYTES", 10_000)
+    large = CliRunner().invoke(app, ["index", str(tmp_path)])
+    assert small.exit_code == large.exit_code == 0
+    assert "gunzip" in large.output and "gunzip" not in small.output
+    for path in tmp_path.glob("*.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    assert "gunzip" not in CliRunner().invoke(app, ["index", str(tmp_path)]).output
 
 
 def test_cifar10_gives_its_last_training_shards_to_validation(tmp_path):
