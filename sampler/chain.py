@@ -11,7 +11,8 @@ from torch import Tensor
 from gebm.cluster.randomness import derive_seed
 from gebm.sampler.algorithm import Algorithm
 from gebm.sampler.labels import chain_batches, check_labels, draw_labels
-from gebm.sampler.potential import check_frozen, latent_energy
+from gebm.sampler.potential import check_frozen
+from gebm.sampler.precision import observer, potential_error
 from gebm.sampler.samplers import build_sampler
 from gebm.sampler.settings import SamplerSettings
 from gebm.trainer.model import GEBM
@@ -22,7 +23,8 @@ class ChainResult(NamedTuple):
 
     state: of the kernel; go on from it with `run_chain`. position: `(chains, p)`, its latents.
     recorded_steps: transitions done at each record: 0, every multiple of `record_every`, and the last.
-    energies: `(records, chains)`, the observed quantity at these steps, on the CPU.
+    energies: `(records, chains)`, the observed quantity at these steps, on the CPU; `(records, k, chains)` when
+    there are `k` of them.
     acceptance: mean acceptance probability. nonfinite: proposals that were not finite, over all chains.
     """
 
@@ -44,8 +46,8 @@ def run_chain(
 ) -> ChainResult:
     """Do `steps` transitions from `state` and record `observe(position)` on the way.
 
-    observe: latents `(chains, p)` to `(chains,)`, usually the energy `E(B(z))`; called without gradients, at
-    the start, every `record_every` transitions and at the end.
+    observe: latents `(chains, p)` to `(chains,)` or `(k, chains)`, usually the energy `E(B(z))`; called without
+    gradients, at the start, every `record_every` transitions and at the end.
     """
     recorded_steps: list[int] = []
     energies: list[Tensor] = []
@@ -75,7 +77,8 @@ class Samples(NamedTuple):
     """What chains made, and how they came there.
 
     images: `(n, channels, height, width)` in [-1, 1], or vectors `(n, d)`. latents: `(n, p)`. labels: `(n,)` of a
-    conditional model, else None.
+    conditional model, else None. energies: `(records, chains)`. potential_error: `max |ΔU|` in nats, at the recorded
+    steps, between the precision of the gradients and float32; None where they are the same.
     """
 
     images: Tensor
@@ -85,6 +88,7 @@ class Samples(NamedTuple):
     energies: Tensor
     acceptance: float
     nonfinite: int
+    potential_error: float | None = None
 
 
 def sample_from(
@@ -102,18 +106,20 @@ def sample_from(
     With `settings.name = "base"` the prior draws themselves are pushed through.
     Raises `ValueError` when the model is not frozen.
     """
-    energy = latent_energy(model, labels)
+    check_frozen(model)
     if settings.name == "base":
         with torch.no_grad():
             images = model.generate(prior, labels)
             return Samples(images, prior, labels, (0,), model.energy(images, labels)[None].cpu(), 1.0, 0)
     algorithm = build_sampler(model, settings, pilot_seed, labels)
     state = algorithm.init(prior, generator)
-    result = run_chain(algorithm, state, settings.steps, generator, energy, settings.record_interval)
+    observe = observer(model, settings, labels)
+    result = run_chain(algorithm, state, settings.steps, generator, observe, settings.record_interval)
     with torch.no_grad():
         images = model.generate(result.position, labels)
-    chains = result.recorded_steps, result.energies, result.acceptance, result.nonfinite
-    return Samples(images, result.position, labels, *chains)
+    error = potential_error(result.energies, settings.inverse_temperature)
+    chains = result.recorded_steps, result.energies[:, 0], result.acceptance, result.nonfinite
+    return Samples(images, result.position, labels, *chains, potential_error=error)
 
 
 def draw(

@@ -32,13 +32,18 @@ def split_r_hat(trace: NDArray[np.floating]) -> float | None:
 
 
 def describe_chains(
-    recorded_steps: Sequence[int], energies: NDArray[np.floating], acceptance: float, nonfinite: int
+    recorded_steps: Sequence[int],
+    energies: NDArray[np.floating],
+    acceptance: float,
+    nonfinite: int,
+    potential_error: float | None = None,
 ) -> dict[str, Any]:
     """JSON-able diagnostics of a batch of chains.
 
     recorded_steps: `(records,)`, how many transitions were done when the energy was recorded.
     energies: `(records, chains)`, `E(B(z))`. acceptance: mean probability. nonfinite: proposals, over all
-    chains. R̂ and effective sample sizes are those of the second half of the records: the first is on its way from
+    chains. potential_error: `max |ΔU|` in nats between the precision of the gradients and float32, None where they are
+    the same. R̂ and effective sample sizes are those of the second half of the records: the first is on its way from
     the prior. `energy_change`: the last mean energy less the first.
     """
     energies = energies.astype(np.float64)
@@ -56,16 +61,17 @@ def describe_chains(
         "energy_ess_tail": effective_sample_size(settled, "tail"),
         "acceptance": float(acceptance),
         "nonfinite": int(nonfinite),
+        "potential_error": None if potential_error is None else _plain(np.array([potential_error]))[0],
     }
 
 
 def summarise(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The diagnostics of a whole run from those of its shards, weighted by their number of chains.
 
-    records: as in the manifest, each with `count`, `diagnostics`, `seconds` and `chain_seconds`. `energy_r_hat` is
-    the largest of any shard, None when none has one. Effective sample sizes are sums over the shards that have one,
-    whose chains are independent; `energy_ess_per_second`: bulk, a second of one actor, the first half of the chains
-    and the making of images included.
+    records: as in the manifest, each with `count`, `diagnostics`, `seconds` and `chain_seconds`. `energy_r_hat` and
+    `potential_error` are the largest of any shard, None when none has one. Effective sample sizes are sums over the
+    shards that have one, whose chains are independent; `energy_ess_per_second`: bulk, a second of one actor, the first
+    half of the chains and the making of images included.
     """
     records = list(records)
     counts = np.array([record["count"] for record in records], dtype=np.float64)
@@ -76,6 +82,7 @@ def summarise(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
     overall = share @ mean
     variance = share @ (std**2 + (mean - overall) ** 2)
     r_hats = _known(shards, "energy_r_hat")
+    errors = _known(shards, "potential_error")
     bulk, tail = _known(shards, "energy_ess_bulk"), _known(shards, "energy_ess_tail")
     chain_seconds = sum(record["chain_seconds"] for record in records)
     return {
@@ -90,6 +97,7 @@ def summarise(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "energy_ess_per_second": sum(bulk) / chain_seconds if bulk else None,
         "acceptance": float(share @ np.array([shard["acceptance"] for shard in shards])),
         "nonfinite": sum(shard["nonfinite"] for shard in shards),
+        "potential_error": max(errors) if errors else None,
         "actor_seconds": float(sum(record["seconds"] for record in records)),
     }
 

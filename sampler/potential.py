@@ -34,7 +34,7 @@ def latent_energy(model: GEBM, labels: Tensor | None = None) -> Potential:
     check_frozen(model)
 
     def energy(latent: Tensor) -> Tensor:
-        return model.energy(model.generate(latent, labels), labels)
+        return model.latent_energy(latent, labels)
 
     return energy
 

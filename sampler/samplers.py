@@ -15,6 +15,7 @@ from gebm.sampler.kla import kla
 from gebm.sampler.labels import draw_labels
 from gebm.sampler.mala import mala
 from gebm.sampler.potential import latent_energy, latent_potential, latent_tilt
+from gebm.sampler.precision import in_precision
 from gebm.sampler.rwmh import rwmh
 from gebm.sampler.settings import SamplerSettings
 from gebm.sampler.ula import ula
@@ -58,4 +59,4 @@ def build_sampler(
     """
     if settings.name not in SAMPLERS:
         raise ValueError(f"{settings.name!r} has no transition kernel; one of {', '.join(SAMPLERS)} has")
-    return SAMPLERS[settings.name](model, settings, pilot_seed, labels)
+    return SAMPLERS[settings.name](in_precision(model, settings), settings, pilot_seed, labels)

@@ -25,6 +25,8 @@ class SamplerSettings(StrictModel):
         40 times a run, and every fourth transition at the most: a record costs up to half a gradient.
     chains: how many run as one batch: 50 to 100 suit a CPU core, a GPU wants hundreds. shard_size: images
     in a shard, the unit of work and of loss.
+    precision: of the networks that give gradients; `bfloat16` leaves exact kernels exact: acceptance, and whatever is
+        reported, is by float32 energies.
     threads: CPU threads of the arithmetic. Results in float32 depend on `chains`, `shard_size` and `threads`,
     and on nothing else of how the work was spread.
     """
@@ -39,6 +41,7 @@ class SamplerSettings(StrictModel):
     record_every: PositiveInt | None = None
     chains: PositiveInt = 50
     shard_size: PositiveInt = 250
+    precision: Literal["float32", "bfloat16"] = "float32"
     threads: PositiveInt = 1
 
     @property

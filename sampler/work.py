@@ -134,11 +134,11 @@ def make_shard_worker(
 
 
 def prepare(model: GEBM) -> GEBM:
-    """The frozen model, laid out for speed and made to give the same bits every time on its device."""
+    """The frozen model, made to give the same bits every time on its device."""
     torch.backends.cudnn.benchmark = False  # it may pick another algorithm, with other bits, in each process
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False  # acceptance steps compare energies: ten bits are too few
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def sample_shard(model: GEBM, settings: SamplerSettings, item: WorkItem, pilot_seed: int) -> Iterator[Samples]:
@@ -161,11 +161,13 @@ def describe_batches(batches: list[Samples]) -> dict[str, Any]:
     """The diagnostics of a shard from those of its batches of chains."""
     sizes = np.array([len(batch.latents) for batch in batches])
     acceptance = np.array([batch.acceptance for batch in batches])
+    errors = [batch.potential_error for batch in batches if batch.potential_error is not None]
     return describe_chains(
         batches[0].recorded_steps,
         torch.cat([batch.energies for batch in batches], dim=1).numpy(),
         float((acceptance * sizes).sum() / sizes.sum()),
         sum(batch.nonfinite for batch in batches),
+        float(np.max(errors)) if errors else None,
     )
 
 

@@ -29,6 +29,13 @@ def command(
         int | None,
         typer.Option(min=0, help="Class of every sample of a conditional model. Without: any.", rich_help_panel=PANEL),
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, or bfloat16: gradients by networks in bfloat16, exact samplers stay exact.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
     chains: Annotated[int | None, typer.Option(help="Run as one batch.", rich_help_panel=PANEL)] = None,
     shard_size: Annotated[int | None, typer.Option(help="Samples in a shard.", rich_help_panel=PANEL)] = None,
     actors: Actors = None,
@@ -54,6 +61,7 @@ def command(
         "friction": friction,
         "leapfrog_steps": leapfrog_steps,
         "label": label,
+        "precision": precision,
         "chains": chains,
         "shard_size": shard_size,
     }

@@ -146,6 +146,9 @@ def _diagnostics(model: SampleSet) -> KeyFigures:
         KeyFigure("Mean energy moved by", number(found["energy_change"]), "from the prior to the samples"),
         KeyFigure("Proposals that were not finite", number(found["nonfinite"])),
     ]
+    if sampler.get("precision") == "bfloat16":
+        told = "of bfloat16 against float32, in nats; acceptance is by float32"
+        figures.append(KeyFigure("Largest error of the potential", number(found["potential_error"]), told))
     return KeyFigures(tuple(figures))
 
 
