@@ -1,16 +1,16 @@
 """Lanes from an S3 bucket: the same batches as from local disk, read by ranges; what is wrong there is named.
 
-The bucket is moto's, in this process. s3fs needs botocore, which needs python-dateutil below 3: these tests are
-skipped where the two are not installed.
+The bucket is moto's, in this process.
 """
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import s3fs
+from moto.server import ThreadedMotoServer
 
 from gebm.cluster import lane_order, storage
 from gebm.cluster.errors import InputError
@@ -18,18 +18,10 @@ from gebm.cluster.index import build_index, load_index, write_index
 from gebm.cluster.lanes import LaneReader
 from gebm.cluster.reader import read_all
 
-pytestmark = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("s3fs", "moto", "flask_cors")),
-    reason="an S3 bucket to test with needs the packages s3fs, moto, flask and flask-cors",
-)
-
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """The URL of an empty bucket; the endpoint and its keys stand in the environment, as a user would give them."""
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
