@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from gebm.cluster.errors import InputError
 from gebm.evaluation import digit_classifier
@@ -125,3 +126,18 @@ def test_modes_without_labelled_digits_are_refused_before_any_work(stacked, tiny
         evaluate(samples=real, reference=real, digits=make_shards((20,), channels=3), settings=MODES_ALONE)
     with pytest.raises(InputError, match="images of another shape"):
         evaluate(samples=real, reference=real, digits=tiny_shards, settings=MODES_ALONE)
+
+
+def test_the_classifier_does_not_depend_on_the_number_of_threads_and_leaves_it(stacked, monkeypatch):
+    monkeypatch.setattr(digit_classifier, "STEPS", 20)
+    digits = single_digits(stacked("threads", np.random.default_rng(0).integers(0, 10, (40, 1))))
+    before = torch.get_num_threads()
+    weights = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            weights.append(train_digit_classifier(digits, 1).layers[0].weight)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*weights)
