@@ -28,7 +28,8 @@ from gebm.launch.run_directory import EVALUATION, FEATURES, TUNE, data_url
 from gebm.launch.tune import chosen_sampler, tune
 from gebm.sampler.settings import SamplerSettings
 from gebm.sampler.work import sample
-from gebm.trainer.driver import TrainingStopped, train
+from gebm.trainer.driver import train
+from gebm.trainer.errors import TrainingStopped
 from gebm.trainer.model import build_model
 
 

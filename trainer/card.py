@@ -9,7 +9,7 @@ from gebm.trainer.model import GEBM
 
 if TYPE_CHECKING:
     from gebm.trainer.checkpoints.manifest import CheckpointRecord
-    from gebm.trainer.loop import TrainingJob
+    from gebm.trainer.job import TrainingJob
     from gebm.trainer.settings import TrainerSettings
 
 TEXT = """# Generalized energy-based model

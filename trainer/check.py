@@ -17,7 +17,7 @@ from gebm.trainer.speed import RECOMPUTED
 from gebm.trainer.strategies.zero import why_no_shards
 
 if TYPE_CHECKING:
-    from gebm.trainer.loop import TrainingJob
+    from gebm.trainer.job import TrainingJob
 
 PHASES: tuple[Phase, ...] = ("base", "joint", "energy")
 

@@ -20,8 +20,9 @@ from gebm.trainer.callbacks import import_callback, telling
 from gebm.trainer.check import check_job
 from gebm.trainer.checkpoints.manifest import read_manifest
 from gebm.trainer.council import GO_ON
+from gebm.trainer.errors import TrainingStopped
 from gebm.trainer.group import Progress, run_group
-from gebm.trainer.loop import TrainingJob
+from gebm.trainer.job import TrainingJob
 from gebm.trainer.model import ModelSettings, model_digest, pinned
 from gebm.trainer.settings import TrainerSettings
 
@@ -36,17 +37,6 @@ class TrainResult:
     model_digest: str
     rounds: int
     already_finished: bool
-
-
-class TrainingStopped(Exception):
-    """Training was told to stop, and has: what was done is a checkpoint."""
-
-    def __init__(self, round_number: int, rounds: int):
-        super().__init__(
-            f"training stopped at round {round_number:,} of {rounds:,}, of which there is a checkpoint; "
-            "the same command goes on from there"
-        )
-        self.round = round_number
 
 
 def train(

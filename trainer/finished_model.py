@@ -14,7 +14,7 @@ from gebm.trainer.state import TrainingState
 from gebm.trainer.watch.fixed_samples import Samples, apply_in_chunks, equal_counts, read_in_chunks, real_samples
 
 if TYPE_CHECKING:
-    from gebm.trainer.loop import TrainingJob
+    from gebm.trainer.job import TrainingJob
 
 
 def finish(job: TrainingJob, state: TrainingState) -> None:

@@ -16,12 +16,12 @@ from gebm.cluster.processes import end_process
 from gebm.cluster.progress_board import ProgressBoard, drain, signs_of_life
 from gebm.cluster.resources import WorkerResources
 from gebm.trainer.council import DEAD_PEER_SECONDS, GO_ON, STOP
+from gebm.trainer.errors import FINAL
 from gebm.trainer.heartbeat import END
 from gebm.trainer.vigil import SILENT_SECONDS, Vigil
-from gebm.trainer.worker import ERRORS, worker
 
 if TYPE_CHECKING:
-    from gebm.trainer.loop import TrainingJob
+    from gebm.trainer.job import TrainingJob
 
 POLL_SECONDS = 0.5
 NOT_BEGUN_SECONDS = 15.0
@@ -83,7 +83,7 @@ class _Run:
             self._end_workers()
             raise
         if self._errors:
-            raise ERRORS[self._errors[0]["error"]](self._errors[0]["message"])
+            raise FINAL[self._errors[0]["error"]](self._errors[0]["message"])
         if self._failure is None:
             return Outcome(word=self._word)
         if not isinstance(self._failure, TrainingFailedError):
@@ -145,6 +145,8 @@ def _fit(job: TrainingJob, group: WorkerResources, board: ProgressBoard) -> None
     """Raises `ray.train.TrainingFailedError`."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
+
+    from gebm.trainer.worker import worker  # with all that workers need: seconds, which other commands would pay
 
     on_gpu = group.gpus_per_worker > 0
     resources = {"CPU": group.cpus_per_worker} | ({"GPU": group.gpus_per_worker} if on_gpu else {})

@@ -14,7 +14,7 @@ from gebm.trainer.watch.grids import drop_grids_after, write_grid
 from gebm.trainer.watch.tensorboard import TensorBoardWriter
 
 if TYPE_CHECKING:
-    from gebm.trainer.loop import TrainingJob
+    from gebm.trainer.job import TrainingJob
 
 Post = Callable[[dict[str, Any]], None]
 

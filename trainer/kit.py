@@ -11,7 +11,7 @@ from gebm.trainer.council import Council
 from gebm.trainer.workers import Workers
 
 if TYPE_CHECKING:
-    from gebm.trainer.loop import TrainingJob
+    from gebm.trainer.job import TrainingJob
 
 
 @dataclass(frozen=True)

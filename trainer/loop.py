@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from gebm.cluster import storage
@@ -13,34 +11,21 @@ from gebm.trainer.checkpoints.saver import Saver
 from gebm.trainer.council import GO_ON, Council
 from gebm.trainer.finished_model import finish, finished_model
 from gebm.trainer.guard import TrainingDivergedError, check_values, check_weights, rollback_records
+from gebm.trainer.job import TrainingJob
 from gebm.trainer.keeper import Keeper, Post
 from gebm.trainer.kit import Kit
 from gebm.trainer.learning_rates import learning_rates, read_plateaus
 from gebm.trainer.metrics import Window
-from gebm.trainer.model import ModelSettings, save_model
+from gebm.trainer.model import save_model
 from gebm.trainer.noise import GlobalNoise
 from gebm.trainer.phases import enter_phase, phase_ends, phase_of_round
 from gebm.trainer.pulse import Pulse
 from gebm.trainer.real_data import real_data
 from gebm.trainer.resume import Line, load_best, newest_state, reading_of, roll_back, save_state
 from gebm.trainer.rounds import ROUNDS
-from gebm.trainer.settings import TrainerSettings
 from gebm.trainer.state import TrainingState
 from gebm.trainer.watch.watch import Watch
 from gebm.trainer.workers import Workers
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """All that a worker must know; small, and the same for every worker."""
-
-    run: str  # absolute URL
-    data: str  # absolute URL of an indexed shard set
-    validation: str | None  # absolute URL of another one, of the same shape
-    run_digest: str
-    model: ModelSettings
-    settings: TrainerSettings
-    seed: int
 
 
 def train_worker(job: TrainingJob, workers: Workers, post: Post, pulse: Pulse | None = None) -> str:

@@ -2,7 +2,8 @@
 
 A segment is rewritten whole as it grows, since object stores cannot append; its name is the first round it holds.
 A resumed run starts at a checkpoint, hence at a segment's beginning: what came after is dropped and written anew,
-so the lines of a run that was interrupted are those of one that was not.
+so the lines of a run that was interrupted are those of one that was not. A checkpoint in the middle of a line, where a
+run was told to stop, holds what there is of that line.
 
 What a line of values may hold, besides `phase` and `round`; means over the rounds since the line before:
 

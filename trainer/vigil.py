@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 SILENT_SECONDS = 60.0
 """A worker that gives no sign of life for so long is ended. Its signs come every second, from a thread of their own."""
 
+NOWHERE = "no code of ours"
+MOST_TOLD = 3  # of the others
+
 
 class Sign(NamedTuple):
     """The last that was heard of one worker while it trained."""
@@ -56,7 +59,7 @@ class Vigil:
             if rank in self._over or rank in self._ended or now - heard < self._silent_seconds:
                 continue
             self._ended[rank] = (
-                f"{self.name(rank)} gave no sign of life for {now - heard:.0f} s and was ended{self._waiting({rank})}"
+                f"{self.name(rank)} gave no sign of life for {now - heard:.0f} s and was ended{self._meanwhile({rank})}"
             )
             end(self._signs[rank])
 
@@ -76,20 +79,25 @@ class Vigil:
             return "; ".join(self._ended.values())
         dead = [rank for rank, error in failures.items() if died(error)]
         if dead:
-            return "; ".join(f"{self.name(rank)} died" for rank in dead)
+            # Where the others were may tell more: a library may end those that waited in vain for one that lives.
+            return f"{'; '.join(f'{self.name(rank)} died' for rank in dead)}{self._meanwhile(set(dead))}"
         waiting = {rank for rank, sign in self._signs.items() if sign.waits}
         late = self._signs.keys() - waiting - failures.keys()
         if failures.keys() <= waiting and late:
-            each = [f"{self.name(rank)}, in {self._signs[rank].place or 'no code of ours'}," for rank in sorted(late)]
-            return f"{'; '.join(each)} did not come{self._waiting(late)}: {_said(failures)}"
+            each = [f"{self.name(rank)}, in {self._signs[rank].place or NOWHERE}," for rank in sorted(late)]
+            return f"{'; '.join(each)} did not come{self._meanwhile(late)}: {_said(failures)}"
         # Who only waited for the one that failed knows less.
         told = {rank: error for rank, error in failures.items() if rank not in waiting} or failures
         return "; ".join(f"{self.name(rank)} failed: {_said({rank: error})}" for rank, error in told.items())
 
-    def _waiting(self, besides: Set[int]) -> str:
-        others = sorted(self._signs.keys() - besides)
-        waiting = [f"rank {rank} waited in {self._signs[rank].waits}" for rank in others if self._signs[rank].waits]
-        return f", while {' and '.join(waiting)}" if waiting else ""
+    def _meanwhile(self, besides: Set[int]) -> str:
+        """Where some of the others were."""
+        others = {rank: self._signs[rank] for rank in sorted(self._signs.keys() - besides)[:MOST_TOLD]}
+        told = [
+            f"rank {rank} {f'waited in {sign.waits}' if sign.waits else f'was in {sign.place or NOWHERE}'}"
+            for rank, sign in others.items()
+        ]
+        return f", while {' and '.join(told)}" if told else ""
 
 
 def _said(failures: Mapping[int, BaseException]) -> str:

@@ -7,11 +7,8 @@ from typing import Any
 
 from gebm.cluster.errors import InputError
 from gebm.cluster.progress_board import post, post_and_wait
-from gebm.trainer.guard import TrainingDivergedError
+from gebm.trainer.errors import FINAL
 from gebm.trainer.loop import train_worker
-
-ERRORS: dict[str, type[InputError]] = {"InputError": InputError, "TrainingDivergedError": TrainingDivergedError}
-"""Errors that would come again: they go to the driver by their name, and no other attempt is made."""
 
 
 def worker(config: dict[str, Any]) -> None:
@@ -34,6 +31,6 @@ def worker(config: dict[str, Any]) -> None:
         try:
             train_worker(config["job"], workers, lambda record: post(board, record), pulse)
         except InputError as error:
-            kind = type(error).__name__ if type(error).__name__ in ERRORS else "InputError"
+            kind = type(error).__name__ if type(error).__name__ in FINAL else "InputError"
             post_and_wait(board, {"error": kind, "message": str(error), "rank": workers.rank})
             raise

@@ -73,7 +73,10 @@ def test_deaths_are_told_from_what_they_bring_about():
     vigil = Vigil()
     vigil.note({rank: sign(rank, 1, round_number=9) for rank in range(3)}, 0.0)
     failures = {0: RuntimeError("Connection closed by peer"), 2: Died()}
-    assert blame(vigil, failures) == "rank 2 (process 4702 on host-2, last heard of in round 9) died"
+    assert blame(vigil, failures) == (
+        "rank 2 (process 4702 on host-2, last heard of in round 9) died, "
+        "while rank 0 was in trainer/rounds.py:0 and rank 1 was in trainer/rounds.py:1"
+    )
 
 
 def test_a_worker_that_lives_and_does_not_come_to_the_others_is_named_with_its_place():
@@ -86,6 +89,12 @@ def test_a_worker_that_lives_and_does_not_come_to_the_others_is_named_with_its_p
         "rank 1 (process 4701 on host-1, last heard of in round 57), in trainer/rounds.py:1, did not come, "
         "while rank 0 waited in broadcast and rank 2 waited in broadcast: RuntimeError: Timed out waiting 120000ms"
     )
+
+
+def test_of_many_others_some_are_told():
+    vigil = Vigil()
+    vigil.note({rank: sign(rank, 1, waits="all_reduce") for rank in range(64)}, 0.0)
+    assert blame(vigil, {9: Died()}).count("waited in all_reduce") == 3
 
 
 @pytest.mark.parametrize("other", [{}, {0: RuntimeError("Connection closed by peer")}])

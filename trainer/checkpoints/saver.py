@@ -18,8 +18,8 @@ from gebm.trainer.checkpoints.manifest import CheckpointRecord, FileRecord
 from gebm.trainer.council import Council
 
 if TYPE_CHECKING:
+    from gebm.trainer.job import TrainingJob
     from gebm.trainer.keeper import Post
-    from gebm.trainer.loop import TrainingJob
 
 # Starting again does not help against these.
 FULL_OR_FORBIDDEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}

@@ -23,7 +23,7 @@ from gebm.trainer.watch.kale import kale_readings, likelihood_readings, log_part
 from gebm.trainer.workers import Workers
 
 if TYPE_CHECKING:
-    from gebm.trainer.loop import TrainingJob
+    from gebm.trainer.job import TrainingJob
 
 BATCH_NORM_DRAWS = 512  # for the statistics of the averaged base while it is only looked at
 
