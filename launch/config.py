@@ -142,6 +142,25 @@ def changed(settings: Settings, options: Mapping[str, Any]) -> Settings:
         raise InputError(explain(error, type(settings), "options", origins)) from error
 
 
+def overridden(settings: Settings, section: str, overrides: Sequence[str]) -> Settings:
+    """The settings of the recipe's `section` with `overrides` (`"sampler.thin=5"`) laid over them, validated again.
+
+    Raises `InputError` that names the override.
+    """
+    content = settings.model_dump(mode="json", exclude_none=True)
+    origins: Origins = {}
+    for override in overrides:
+        path, value = parse_override(override)
+        if path[0] != section or len(path) == 1:
+            raise InputError(f"--set {override}: only keys of [{section}] count here: write {section}.KEY=VALUE")
+        _assign(content, path[1:], value, override)
+        origins[path[1:]] = f"--set {override}"
+    try:
+        return type(settings).model_validate(content)
+    except ValidationError as error:
+        raise InputError(explain(error, type(settings), f"[{section}]", origins)) from error
+
+
 def _read(name_or_path: str) -> tuple[str, str]:
     """Text of a recipe and the name that errors give it."""
     packaged = recipe_names()

@@ -8,15 +8,28 @@ from gebm.sampler.settings import SamplerSettings
 def settings_words(sampler: SamplerSettings) -> str:
     """`β 2, step 0.01`: what tells two candidates of a sampler apart."""
     words = [] if sampler.name == "dot" else [f"β {sampler.inverse_temperature:g}"]
-    if sampler.name != "imh":
+    if sampler.target_acceptance is not None:
+        words.append(f"step for acceptance {sampler.target_acceptance:g}")
+    elif sampler.name not in ("imh", "sir"):
         words.append(f"step {sampler.step_size:g}")
+    if sampler.schedule.shape != "constant":
+        words.append(f"{sampler.schedule.shape} schedule")
+    if sampler.anneal is not None:
+        words.append(f"annealed from {sampler.anneal.start:g}")
+    if sampler.tempering is not None:
+        words.append(f"tempered on {sampler.tempering.rungs} rungs")
+    if sampler.precondition or sampler.scale is not None:
+        words.append("preconditioned")
     if sampler.name == "kla":
         words.append(f"friction {sampler.friction:g}")
     if sampler.name == "hmc":
         words.append(f"{sampler.leapfrog_steps} leapfrog steps")
+    if sampler.name == "sir":
+        words.append(f"{sampler.draws_per_sample:,} draws a sample")
     return ", ".join(words)
 
 
 def sampler_words(sampler: SamplerSettings) -> str:
     """`ula, β 2, step 0.01, 100 steps`: a candidate of tuning by everything that makes it up."""
-    return f"{sampler.name}, {settings_words(sampler)}, {sampler.steps:,} steps"
+    length = "" if sampler.name == "sir" else f", {sampler.steps:,} steps"
+    return f"{sampler.name}, {settings_words(sampler)}{length}"

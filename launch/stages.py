@@ -172,7 +172,7 @@ def sampler_of(run: str, recipe: Recipe, name: str | None = None) -> SamplerSett
         tuned = chosen_sampler(run)
         if name in (None, tuned.name):
             return tuned
-    return recipe.sampler if name is None else recipe.sampler.model_copy(update={"name": name})
+    return recipe.sampler if name is None else recipe.sampler.named(name)
 
 
 def draw_samples(

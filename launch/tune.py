@@ -156,16 +156,19 @@ def chosen_sampler(run: str) -> SamplerSettings:
 
 
 def candidates(settings: TuneSettings, sampler: SamplerSettings) -> Iterator[tuple[SamplerSettings, list[int]]]:
-    """Each chain of the grids with the lengths at which it is scored, in the order of the grids, none twice."""
+    """Each chain of the grids with the lengths at which it is scored, in the order of the grids, none twice.
+
+    The recipe's sampler gives what the grids do not name: to chains of its own kernel all of it, to others the layout.
+    Raises `InputError` for a chain that makes no sense, or not at one of its lengths.
+    """
     lengths: dict[SamplerSettings, set[int]] = {}
     for grid in settings.grids:
         combinations = itertools.product(
             grid.inverse_temperatures, grid.step_sizes, grid.frictions, grid.leapfrog_steps
         )
         for inverse_temperature, step_size, friction, leapfrog_steps in combinations:
-            chain = sampler.model_copy(
+            chain = sampler.named(grid.sampler).model_copy(
                 update={
-                    "name": grid.sampler,
                     "inverse_temperature": inverse_temperature,
                     "step_size": step_size,
                     "friction": friction,
@@ -175,6 +178,8 @@ def candidates(settings: TuneSettings, sampler: SamplerSettings) -> Iterator[tup
             )
             lengths.setdefault(chain, set()).update(grid.steps)
     for chain, steps in lengths.items():
+        for length in steps:
+            _check(chain.model_copy(update={"steps": length}))
         yield chain.model_copy(update={"steps": max(steps)}), sorted(steps)
 
 
@@ -184,13 +189,21 @@ def candidate_items(settings: TuneSettings, sampler: SamplerSettings, seed: int)
     All have the same seed: the same prior draws and the same noise.
     """
     chains = sorted(candidates(settings, sampler), key=lambda chain: -chain[0].steps)
-    base = (sampler.model_copy(update={"name": BASE, "steps": 0}), [0])
+    base = (sampler.named(BASE).model_copy(update={"steps": 0}), [0])
     named = [(f"{number:03d}", *chain) for number, chain in enumerate(chains)] + [(BASE, *base)]
     shared = derive_seed(seed, "tune", "chains")
     return [
         WorkItem(name, shared, {"sampler": chain.model_dump(mode="json"), "lengths": lengths, "count": settings.count})
         for name, chain, lengths in named
     ]
+
+
+def _check(candidate: SamplerSettings) -> None:
+    try:
+        SamplerSettings.model_validate(candidate.model_dump())
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"tune.grids, {candidate.name} with what [sampler] says of it: {reason}") from error
 
 
 def _digest(request: dict[str, Any]) -> str:

@@ -23,8 +23,8 @@ from gebm.evaluation.extractors.settings import ExtractorSettings
 from gebm.sampler.chain import run_chain
 from gebm.sampler.labels import chain_batches, draw_labels
 from gebm.sampler.potential import latent_energy
-from gebm.sampler.samplers import build_sampler
 from gebm.sampler.settings import SamplerSettings
+from gebm.sampler.warmup import start_chains
 from gebm.sampler.work import prepare
 from gebm.trainer.model import GEBM, from_stored, load_model, to_stored
 
@@ -104,8 +104,7 @@ def run_batches(model: GEBM, settings: SamplerSettings, item: WorkItem, pilot_se
         if settings.name == "base":
             yield [snapshot(model, energy, latents, labels, 1.0, 0)]
             continue
-        algorithm = build_sampler(model, settings, pilot_seed, labels)
-        state = algorithm.init(latents, generator)
+        algorithm, state = start_chains(model, settings, latents, generator, pilot_seed, labels)[:2]
         done, accepted, nonfinite, snapshots = 0, 0.0, 0, []
         for length in item.description["lengths"]:
             # Only the last record is looked at: none in between.

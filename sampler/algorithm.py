@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 Potential = Callable[[Tensor], Tensor]
+StepSize = float | Tensor
+"""A number, or a tensor on the latents' device: of no axes, or `(chains,)`, one a chain."""
 
 
 class TransitionInfo(NamedTuple):
@@ -70,6 +72,23 @@ def value_and_gradient(potential: Potential, position: Tensor) -> tuple[Tensor, 
 def standard_normal_like(position: Tensor, generator: torch.Generator) -> Tensor:
     """Independent `N(0, 1)` entries of the shape, type and device of `position`."""
     return torch.randn(position.shape, generator=generator, dtype=position.dtype, device=position.device)
+
+
+def as_step_size(step_size: StepSize) -> Tensor:
+    """The step size as kernels compute with it: no axes, or `(chains,)`.
+
+    A tensor is taken as it is, unread: a step size that changes must not make the host wait for the device at every
+    step, and whoever computes it keeps it positive. Raises `ValueError` for a number that is not positive and finite.
+    """
+    if isinstance(step_size, Tensor):
+        return step_size
+    check_positive(step_size=step_size)
+    return torch.tensor(step_size, dtype=torch.float64)
+
+
+def column(value: Tensor) -> Tensor:
+    """`value`, `()` or `(chains,)`, so that it multiplies the rows of latents `(chains, p)`."""
+    return value.unsqueeze(1) if value.dim() else value
 
 
 def check_positive(**values: float) -> None:

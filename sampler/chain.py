@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
 import torch
@@ -10,11 +10,13 @@ from torch import Tensor
 
 from gebm.cluster.randomness import derive_seed
 from gebm.sampler.algorithm import Algorithm
+from gebm.sampler.findings import Findings, findings_of_chains, findings_of_draws
 from gebm.sampler.labels import chain_batches, check_labels, draw_labels
 from gebm.sampler.potential import check_frozen
 from gebm.sampler.precision import observer, potential_error
-from gebm.sampler.samplers import build_sampler
 from gebm.sampler.settings import SamplerSettings
+from gebm.sampler.sir import resample_model
+from gebm.sampler.warmup import start_chains
 from gebm.trainer.model import GEBM
 
 
@@ -25,7 +27,9 @@ class ChainResult(NamedTuple):
     recorded_steps: transitions done at each record: 0, every multiple of `record_every`, and the last.
     energies: `(records, chains)`, the observed quantity at these steps, on the CPU; `(records, k, chains)` when
     there are `k` of them.
-    acceptance: mean acceptance probability. nonfinite: proposals that were not finite, over all chains.
+    acceptance: mean acceptance probability. nonfinite: proposals that were not finite, over all chains. Where there
+    are replicas at other temperatures, both tell of the chains alone.
+    kept: the latents `(chains, p)` after each number of transitions that was asked for, in order.
     """
 
     state: Any
@@ -34,6 +38,7 @@ class ChainResult(NamedTuple):
     energies: Tensor
     acceptance: float
     nonfinite: int
+    kept: tuple[Tensor, ...] = ()
 
 
 def run_chain(
@@ -43,13 +48,16 @@ def run_chain(
     generator: torch.Generator,
     observe: Callable[[Tensor], Tensor],
     record_every: int = 10,
+    keep: Container[int] = (),
 ) -> ChainResult:
     """Do `steps` transitions from `state` and record `observe(position)` on the way.
 
     observe: latents `(chains, p)` to `(chains,)` or `(k, chains)`, usually the energy `E(B(z))`; called without
-    gradients, at the start, every `record_every` transitions and at the end.
+    gradients, at the start, every `record_every` transitions and at the end. keep: the latents after so many
+    transitions are kept.
     """
     recorded_steps: list[int] = []
+    kept: list[Tensor] = []
     energies: list[Tensor] = []
     acceptance = torch.zeros((), dtype=torch.float64, device=state.position.device)
     nonfinite = torch.zeros((), dtype=torch.int64, device=state.position.device)
@@ -58,11 +66,14 @@ def run_chain(
             with torch.no_grad():
                 energies.append(observe(state.position).detach())
             recorded_steps.append(done)
+        if done in keep:
+            kept.append(state.position)
         if done < steps:
             state, info = algorithm.step(state, generator)
             # Kept on the device: reading them would make the host wait at every step.
-            acceptance += info.acceptance.mean(dtype=torch.float64)
-            nonfinite += info.nonfinite.sum()
+            chains = len(state.position)
+            acceptance += info.acceptance[:chains].mean(dtype=torch.float64)
+            nonfinite += info.nonfinite[:chains].sum()
     return ChainResult(
         state=state,
         position=state.position,
@@ -70,15 +81,18 @@ def run_chain(
         energies=torch.stack(energies).cpu(),
         acceptance=acceptance.item() / steps if steps else 1.0,
         nonfinite=int(nonfinite.item()),
+        kept=tuple(kept),
     )
 
 
 class Samples(NamedTuple):
-    """What chains made, and how they came there.
+    """What a batch of chains made, and how they came there.
 
     images: `(n, channels, height, width)` in [-1, 1], or vectors `(n, d)`. latents: `(n, p)`. labels: `(n,)` of a
-    conditional model, else None. energies: `(records, chains)`. potential_error: `max |ΔU|` in nats, at the recorded
-    steps, between the precision of the gradients and float32; None where they are the same.
+    conditional model, else None. `n` is `chains * samples_per_chain`: the first samples of all chains, then the second.
+    energies: `(records, chains)`. potential_error: `max |ΔU|` in nats, at the recorded steps, between the precision of
+    the gradients and float32; None where they are the same. found: what the sampler found out by itself, by name (see
+    `findings.py`).
     """
 
     images: Tensor
@@ -89,6 +103,7 @@ class Samples(NamedTuple):
     acceptance: float
     nonfinite: int
     potential_error: float | None = None
+    found: Findings = {}  # noqa: RUF012
 
 
 def sample_from(
@@ -103,23 +118,46 @@ def sample_from(
 
     labels: `(chains,)` of a conditional model, one a chain.
 
-    With `settings.name = "base"` the prior draws themselves are pushed through.
+    With `settings.name = "base"` the prior draws themselves are pushed through; `sir` resamples draws of its own.
     Raises `ValueError` when the model is not frozen.
     """
     check_frozen(model)
     if settings.name == "base":
-        with torch.no_grad():
-            images = model.generate(prior, labels)
-            return Samples(images, prior, labels, (0,), model.energy(images, labels)[None].cpu(), 1.0, 0)
-    algorithm = build_sampler(model, settings, pilot_seed, labels)
-    state = algorithm.init(prior, generator)
+        return _of_latents(model, prior, labels)
+    if settings.name == "sir":
+        resampled = resample_model(model, settings, len(prior), generator, labels)
+        return _of_latents(model, resampled.latents, labels)._replace(found=findings_of_draws(resampled))
+    start = start_chains(model, settings, prior, generator, pilot_seed, labels)
+    steps = settings.transitions
+    ends = range(settings.steps, steps + 1, settings.thin)
     observe = observer(model, settings, labels)
-    result = run_chain(algorithm, state, settings.steps, generator, observe, settings.record_interval)
+    result = run_chain(start.algorithm, start.state, steps, generator, observe, settings.record_interval, ends)
     with torch.no_grad():
-        images = model.generate(result.position, labels)
-    error = potential_error(result.energies, settings.inverse_temperature)
-    chains = result.recorded_steps, result.energies[:, 0], result.acceptance, result.nonfinite
-    return Samples(images, result.position, labels, *chains, potential_error=error)
+        # One batch of chains at a time, as everywhere: memory is planned for that.
+        images = torch.cat([model.generate(latents, labels) for latents in result.kept])
+    return Samples(
+        images,
+        torch.cat(result.kept),
+        None if labels is None else labels.repeat(len(ends)),
+        result.recorded_steps,
+        result.energies[:, 0],
+        result.acceptance,
+        result.nonfinite,
+        potential_error(result.energies, settings.inverse_temperature),
+        findings_of_chains(start, result.state),
+    )
+
+
+@torch.no_grad()
+def _of_latents(model: GEBM, latents: Tensor, labels: Tensor | None) -> Samples:
+    """Latents `(n, p)` that no chain has moved, pushed through the base."""
+    images = model.generate(latents, labels)
+    return Samples(images, latents, labels, (0,), model.energy(images, labels)[None].cpu(), 1.0, 0)
+
+
+def chains_for(count: int, settings: SamplerSettings) -> int:
+    """How many chains make `count` samples."""
+    return -(-count // settings.samples_per_chain)
 
 
 def draw(
@@ -143,12 +181,17 @@ def draw(
     chosen = SamplerSettings.model_validate({**(settings or SamplerSettings()).model_dump(), **overrides})
     device = next(model.parameters()).device
     # The prior comes from the CPU whatever the device, so that the same seed starts from the same latents.
-    prior = model.sample_prior(count, torch.Generator().manual_seed(derive_seed(seed, "draw", "prior")))
+    chains = chains_for(count, chosen)
+    prior = model.sample_prior(count, torch.Generator().manual_seed(derive_seed(seed, "draw", "prior")))[:chains]
     generator = torch.Generator(device).manual_seed(derive_seed(seed, "draw", "chain"))
     if labels is None:
-        labels = draw_labels(model, chosen, count, torch.Generator().manual_seed(derive_seed(seed, "draw", "label")))
+        labels = draw_labels(model, chosen, chains, torch.Generator().manual_seed(derive_seed(seed, "draw", "label")))
     elif chosen.label is not None:
         raise ValueError(f"labels are given, and label is {chosen.label}: give one of the two")
+    elif chosen.samples_per_chain > 1:
+        raise ValueError(
+            f"labels are given one a sample: samples_per_chain is {chosen.samples_per_chain}, leave it at 1"
+        )
     else:
         check_labels(labels, count, model.classes)
     pilot_seed = derive_seed(seed, "draw", "pilot")
@@ -156,4 +199,4 @@ def draw(
         sample_from(model, chosen, latents, generator, pilot_seed, own).images
         for latents, own in chain_batches(prior, labels, chosen.chains, device)
     ]
-    return torch.cat(batches) if batches else torch.empty((0, *model.image_shape), device=device)
+    return torch.cat(batches)[:count] if batches else torch.empty((0, *model.image_shape), device=device)

@@ -17,7 +17,16 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gebm.sampler.algorithm import Algorithm, Potential, TransitionInfo, check_positive, value_and_gradient
+from gebm.sampler.algorithm import (
+    Algorithm,
+    Potential,
+    StepSize,
+    TransitionInfo,
+    as_step_size,
+    check_positive,
+    column,
+    value_and_gradient,
+)
 from gebm.sampler.metropolis import all_finite, always, choose
 
 Projection = Literal["sphere", "reference", "none"]
@@ -57,7 +66,7 @@ def project(gradient: Tensor, position: Tensor, projection: Projection) -> Tenso
 
 def dot(
     energy: Potential,
-    step_size: float,
+    step_size: StepSize,
     lipschitz: float,
     smoothing: float = 1e-3,
     projection: Projection = "sphere",
@@ -68,7 +77,8 @@ def dot(
     `δ`. A step whose energy or gradient is not finite is not taken.
     Raises `ValueError` when `step_size`, `lipschitz` or `smoothing` is not positive.
     """
-    check_positive(step_size=step_size, lipschitz=lipschitz, smoothing=smoothing)
+    check_positive(lipschitz=lipschitz, smoothing=smoothing)
+    h = column(as_step_size(step_size))
 
     def init(position: Tensor, generator: torch.Generator) -> DOTState:
         return DOTState(position, position)
@@ -78,7 +88,7 @@ def dot(
         moved = state.position - state.anchor
         distance = (moved.square().sum(1, keepdim=True) + smoothing**2).sqrt()
         direction = project(moved / distance + gradient / lipschitz, state.position, projection)
-        proposed = DOTState(state.position - step_size * direction, state.anchor)
+        proposed = DOTState(state.position - h * direction, state.anchor)
         finite = all_finite(value, gradient)
         return choose(finite, proposed, state), always(finite, gradient.dtype)
 

@@ -19,8 +19,11 @@ from torch import Tensor
 from gebm.sampler.algorithm import (
     Algorithm,
     Potential,
+    StepSize,
     TransitionInfo,
+    as_step_size,
     check_positive,
+    column,
     standard_normal_like,
     value_and_gradient,
 )
@@ -35,13 +38,14 @@ class HMCState(NamedTuple):
     gradient: Tensor
 
 
-def hmc(potential: Potential, step_size: float, leapfrog_steps: int) -> Algorithm:
+def hmc(potential: Potential, step_size: StepSize, leapfrog_steps: int) -> Algorithm:
     """The Hamiltonian kernel with leapfrog steps of size `eps = step_size`.
 
     One gradient evaluation a leapfrog step: neighbouring half kicks share it, and the first one has it from
     the state. Raises `ValueError` when `step_size` or `leapfrog_steps` is not positive.
     """
-    check_positive(step_size=step_size, leapfrog_steps=leapfrog_steps)
+    check_positive(leapfrog_steps=leapfrog_steps)
+    eps = column(as_step_size(step_size))
 
     def init(position: Tensor, generator: torch.Generator) -> HMCState:
         return HMCState(position, *value_and_gradient(potential, position))
@@ -51,10 +55,10 @@ def hmc(potential: Potential, step_size: float, leapfrog_steps: int) -> Algorith
         initial = state.potential + velocity.square().sum(1) / 2
         proposed = state
         for _ in range(leapfrog_steps):
-            velocity = velocity - step_size / 2 * proposed.gradient
-            position = proposed.position + step_size * velocity
+            velocity = velocity - eps / 2 * proposed.gradient
+            position = proposed.position + eps * velocity
             proposed = HMCState(position, *value_and_gradient(potential, position))
-            velocity = velocity - step_size / 2 * proposed.gradient
+            velocity = velocity - eps / 2 * proposed.gradient
         final = proposed.potential + velocity.square().sum(1) / 2
         finite = all_finite(proposed.potential, proposed.gradient, proposed.position)
         info = accept(initial - final, finite, generator)

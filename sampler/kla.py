@@ -17,7 +17,6 @@ started with `v ~ N(0, I)`, which is carried from step to step. The reported pos
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -26,8 +25,11 @@ from torch import Tensor
 from gebm.sampler.algorithm import (
     Algorithm,
     Potential,
+    StepSize,
     TransitionInfo,
+    as_step_size,
     check_positive,
+    column,
     standard_normal_like,
     value_and_gradient,
 )
@@ -41,17 +43,18 @@ class KLAState(NamedTuple):
     velocity: Tensor
 
 
-def kla(potential: Potential, step_size: float, friction: float) -> Algorithm:
+def kla(potential: Potential, step_size: StepSize, friction: float) -> Algorithm:
     """The kinetic Langevin kernel with `d = step_size` and `k = friction`; one gradient evaluation a step.
 
     A step that meets a potential or gradient that is not finite leaves the chain where it is, with a fresh
     velocity (with the old one it would run into the same point again).
     Raises `ValueError` when `step_size` or `friction` is not positive.
     """
-    check_positive(step_size=step_size, friction=friction)
-    half = step_size / 2
-    decay = math.exp(-friction * step_size)
-    noise_scale = math.sqrt(-math.expm1(-2 * friction * step_size))
+    check_positive(friction=friction)
+    d = column(as_step_size(step_size))
+    half = d / 2
+    decay = torch.exp(-friction * d)
+    noise_scale = torch.expm1(-2 * friction * d).neg().sqrt()
 
     def init(position: Tensor, generator: torch.Generator) -> KLAState:
         return KLAState(position, standard_normal_like(position, generator))

@@ -10,7 +10,6 @@ Roberts and Tweedie, 1996, https://doi.org/10.2307/3318418
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -19,8 +18,10 @@ from torch import Tensor
 from gebm.sampler.algorithm import (
     Algorithm,
     Potential,
+    StepSize,
     TransitionInfo,
-    check_positive,
+    as_step_size,
+    column,
     standard_normal_like,
     value_and_gradient,
 )
@@ -35,35 +36,36 @@ class MALAState(NamedTuple):
     gradient: Tensor
 
 
-def log_proposal_density(target: Tensor, source: MALAState, step_size: float) -> Tensor:
+def log_proposal_density(target: Tensor, source: MALAState, step_size: StepSize) -> Tensor:
     """`log q(target | source)` `(chains,)` up to the constant: `-‖z' - z + h ∇U(z)‖² / (4h)`."""
-    difference = target - source.position + step_size * source.gradient
-    return difference.square().sum(1) / (-4 * step_size)
+    h = as_step_size(step_size)
+    difference = target - source.position + column(h) * source.gradient
+    return difference.square().sum(1) / (-4 * h)
 
 
-def log_acceptance_ratio(proposed: MALAState, current: MALAState, step_size: float) -> Tensor:
+def log_acceptance_ratio(proposed: MALAState, current: MALAState, step_size: StepSize) -> Tensor:
     """`U(z) - U(z') + log q(z|z') - log q(z'|z)`, `(chains,)`."""
     forward = log_proposal_density(proposed.position, current, step_size)
     backward = log_proposal_density(current.position, proposed, step_size)
     return current.potential - proposed.potential + backward - forward
 
 
-def mala(potential: Potential, step_size: float) -> Algorithm:
+def mala(potential: Potential, step_size: StepSize) -> Algorithm:
     """The Metropolis-adjusted Langevin kernel with step size `h = step_size`; one gradient evaluation a step.
 
     Raises `ValueError` when `step_size` is not positive.
     """
-    check_positive(step_size=step_size)
-    noise_scale = math.sqrt(2 * step_size)
+    h = as_step_size(step_size)
+    noise_scale = column((2 * h).sqrt())
 
     def init(position: Tensor, generator: torch.Generator) -> MALAState:
         return MALAState(position, *value_and_gradient(potential, position))
 
     def step(state: MALAState, generator: torch.Generator) -> tuple[MALAState, TransitionInfo]:
         noise = standard_normal_like(state.position, generator)
-        position = state.position - step_size * state.gradient + noise_scale * noise
+        position = state.position - column(h) * state.gradient + noise_scale * noise
         proposed = MALAState(position, *value_and_gradient(potential, position))
-        log_ratio = log_acceptance_ratio(proposed, state, step_size)
+        log_ratio = log_acceptance_ratio(proposed, state, h)
         info = accept(log_ratio, all_finite(proposed.potential, proposed.gradient), generator)
         return choose(info.accepted, proposed, state), info
 

@@ -7,13 +7,20 @@ implementation's variance `gamma` is `2h`. Metropolis et al., 1953, https://doi.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gebm.sampler.algorithm import Algorithm, Potential, TransitionInfo, check_positive, standard_normal_like
+from gebm.sampler.algorithm import (
+    Algorithm,
+    Potential,
+    StepSize,
+    TransitionInfo,
+    as_step_size,
+    column,
+    standard_normal_like,
+)
 from gebm.sampler.metropolis import accept, all_finite, choose
 
 
@@ -24,13 +31,12 @@ class RWMHState(NamedTuple):
     potential: Tensor
 
 
-def rwmh(potential: Potential, step_size: float) -> Algorithm:
+def rwmh(potential: Potential, step_size: StepSize) -> Algorithm:
     """The random-walk Metropolis kernel with step size `h = step_size`; one evaluation of `U` a step.
 
     Raises `ValueError` when `step_size` is not positive.
     """
-    check_positive(step_size=step_size)
-    scale = math.sqrt(2 * step_size)
+    scale = column((2 * as_step_size(step_size)).sqrt())
 
     @torch.no_grad()
     def init(position: Tensor, generator: torch.Generator) -> RWMHState:

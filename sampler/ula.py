@@ -9,7 +9,6 @@ reference implementation's `gamma` is `2h`. Roberts and Tweedie, 1996, https://d
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -18,8 +17,10 @@ from torch import Tensor
 from gebm.sampler.algorithm import (
     Algorithm,
     Potential,
+    StepSize,
     TransitionInfo,
-    check_positive,
+    as_step_size,
+    column,
     standard_normal_like,
     value_and_gradient,
 )
@@ -34,21 +35,21 @@ class ULAState(NamedTuple):
     gradient: Tensor
 
 
-def ula(potential: Potential, step_size: float) -> Algorithm:
+def ula(potential: Potential, step_size: StepSize) -> Algorithm:
     """The unadjusted Langevin kernel with step size `h = step_size`; one gradient evaluation a step.
 
     A proposal at which `U` or `∇U` is not finite is not taken: a chain there could never come back.
     Raises `ValueError` when `step_size` is not positive.
     """
-    check_positive(step_size=step_size)
-    noise_scale = math.sqrt(2 * step_size)
+    h = column(as_step_size(step_size))
+    noise_scale = (2 * h).sqrt()
 
     def init(position: Tensor, generator: torch.Generator) -> ULAState:
         return ULAState(position, *value_and_gradient(potential, position))
 
     def step(state: ULAState, generator: torch.Generator) -> tuple[ULAState, TransitionInfo]:
         noise = standard_normal_like(state.position, generator)
-        position = state.position - step_size * state.gradient + noise_scale * noise
+        position = state.position - h * state.gradient + noise_scale * noise
         proposed = ULAState(position, *value_and_gradient(potential, position))
         finite = all_finite(proposed.potential, proposed.gradient)
         return choose(finite, proposed, state), always(finite, position.dtype)

@@ -21,11 +21,14 @@ from gebm.cluster.index import make_index, write_index
 from gebm.cluster.randomness import derive_seed
 from gebm.cluster.shards import ShardRecord, encode_png, write_shard
 from gebm.cluster.vectors import encode_vector
-from gebm.sampler.chain import Samples, sample_from
+from gebm.sampler.chain import Samples, chains_for, sample_from
 from gebm.sampler.diagnostics import describe_chains, summarise
+from gebm.sampler.findings import findings_of_run, mean_findings
 from gebm.sampler.labels import chain_batches, check_label, draw_labels
+from gebm.sampler.samplers import check_scale
 from gebm.sampler.settings import SamplerSettings
 from gebm.trainer.model import GEBM, load_model, model_digest, to_stored
+from gebm.trainer.model.build import latents_of
 from gebm.trainer.model.export import read_description
 
 Record = dict[str, Any]
@@ -55,7 +58,9 @@ def sample(
     if count < 1:
         raise InputError(f"count is {count}: ask for at least one sample")
     model_url, output = storage.absolute(model_url), storage.absolute(output)
-    check_label(settings, read_description(model_url).classes)
+    description = read_description(model_url)
+    check_label(settings, description.classes)
+    check_scale(settings, latents_of(description.network, description.image_shape))
     device = "cuda" if gpus_per_actor > 0 else "cpu"
     described = {
         "kind": "samples",
@@ -75,7 +80,8 @@ def sample(
         progress=progress,
     )
     publish_index(output, list(records.values()))
-    return {"settings": described, "shards": records, "diagnostics": summarise(records.values())}
+    found = findings_of_run(records.values())
+    return {"settings": described, "shards": records, "diagnostics": {**summarise(records.values()), "found": found}}
 
 
 def shard_items(settings: SamplerSettings, count: int, seed: int) -> list[WorkItem]:
@@ -116,7 +122,8 @@ def make_shard_worker(
             name = f"{item.id}-{attempt}.tar"
             values = torch.cat([to_stored(batch.images) for batch in batches]).cpu().numpy()
             labels = [int(label) for batch in batches if batch.labels is not None for label in batch.labels]
-            samples = stored_samples(values, labels or None, first=item.description["first"])
+            count = item.description["count"]  # several samples a chain may be more
+            samples = stored_samples(values[:count], labels or None, first=item.description["first"])
             record = write_shard(storage.join(output, name), samples)
             return {
                 **record.model_dump(mode="json"),
@@ -142,16 +149,17 @@ def prepare(model: GEBM) -> GEBM:
 
 
 def sample_shard(model: GEBM, settings: SamplerSettings, item: WorkItem, pilot_seed: int) -> Iterator[Samples]:
-    """The samples of one shard, a batch of at most `chains` at a time.
+    """The samples of one shard, a batch of at most `chains` at a time; too many where a chain makes several.
 
     The prior draws and the labels come from streams of their own on the CPU: whatever sampler and device, shards
     of the same seed and size start from the same latents and have the same labels.
     """
     device = next(model.parameters()).device
     count = item.description["count"]
-    prior = model.sample_prior(count, torch.Generator().manual_seed(derive_seed(item.seed, "shard", "prior")))
+    chains = chains_for(count, settings)
+    prior = model.sample_prior(count, torch.Generator().manual_seed(derive_seed(item.seed, "shard", "prior")))[:chains]
     label_stream = torch.Generator().manual_seed(derive_seed(item.seed, "shard", "label"))
-    labels = draw_labels(model, settings, count, label_stream)
+    labels = draw_labels(model, settings, chains, label_stream)
     generator = torch.Generator(device).manual_seed(derive_seed(item.seed, "shard", "chain"))
     for latents, own in chain_batches(prior, labels, item.description["chains"], device):
         yield sample_from(model, settings, latents, generator, pilot_seed, own)
@@ -159,16 +167,16 @@ def sample_shard(model: GEBM, settings: SamplerSettings, item: WorkItem, pilot_s
 
 def describe_batches(batches: list[Samples]) -> dict[str, Any]:
     """The diagnostics of a shard from those of its batches of chains."""
-    sizes = np.array([len(batch.latents) for batch in batches])
-    acceptance = np.array([batch.acceptance for batch in batches])
+    sizes = [batch.energies.shape[1] for batch in batches]
     errors = [batch.potential_error for batch in batches if batch.potential_error is not None]
-    return describe_chains(
+    described = describe_chains(
         batches[0].recorded_steps,
         torch.cat([batch.energies for batch in batches], dim=1).numpy(),
-        float((acceptance * sizes).sum() / sizes.sum()),
+        float(np.average([batch.acceptance for batch in batches], weights=sizes)),
         sum(batch.nonfinite for batch in batches),
         float(np.max(errors)) if errors else None,
     )
+    return {**described, "found": mean_findings([batch.found for batch in batches], sizes)}
 
 
 def per_second(number: float | None, seconds: float) -> float | None:

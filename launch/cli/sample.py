@@ -16,7 +16,7 @@ def command(
     out: Annotated[str, typer.Option(metavar="URL", help="Folder that gets the shards and their manifest.")],
     sampler: Annotated[
         str | None,
-        typer.Option(help="ula, kla, mala, hmc, rwmh, imh, dot; or base: the generator alone. Without: the tuned one."),
+        typer.Option(help="ula, kla, mala, hmc, rwmh, imh, dot, sir; base: the generator alone. Without: the tuned."),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Samples to draw.")] = 1000,
     seed: Seed = None,
@@ -38,6 +38,15 @@ def command(
     ] = None,
     chains: Annotated[int | None, typer.Option(help="Run as one batch.", rich_help_panel=PANEL)] = None,
     shard_size: Annotated[int | None, typer.Option(help="Samples in a shard.", rich_help_panel=PANEL)] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any other key of the sampler, e.g. sampler.samples_per_chain=4. May be repeated.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
     actors: Actors = None,
     address: Address = None,
 ) -> None:
@@ -48,9 +57,10 @@ def command(
     from gebm.cluster import storage
     from gebm.cluster.connect import connection
     from gebm.launch import stages
-    from gebm.launch.config import changed
+    from gebm.launch.config import changed, overridden
     from gebm.launch.progress import make_display
     from gebm.launch.run_directory import load_run
+    from gebm.sampler.settings import SamplerSettings
     from gebm.trainer.model.export import find_model
 
     recipe, run, out = load_run(run), storage.absolute(run), storage.absolute(out)
@@ -66,14 +76,14 @@ def command(
         "shard_size": shard_size,
     }
     # The name first: tuned values belong to the sampler that they were tuned for.
-    changed(recipe.sampler, {"name": sampler})
-    settings = changed(stages.sampler_of(run, recipe, sampler), options)
+    changed(SamplerSettings(), {"name": sampler})
+    chosen = overridden(changed(stages.sampler_of(run, recipe, sampler), options), "sampler", settings or [])
     model = find_model(run)
     with make_display().stage("sample") as report, connection(address):
         stages.draw_samples(
             model,
             out,
-            settings,
+            chosen,
             report,
             count=count,
             seed=recipe.seed if seed is None else seed,

@@ -145,6 +145,7 @@ def _diagnostics(model: SampleSet) -> KeyFigures:
         ),
         KeyFigure("Mean energy moved by", number(found["energy_change"]), "from the prior to the samples"),
         KeyFigure("Proposals that were not finite", number(found["nonfinite"])),
+        *(_finding(name, values) for name, values in found["found"].items() if name in _FOUND),
     ]
     if sampler.get("precision") == "bfloat16":
         told = "of bfloat16 against float32, in nats; acceptance is by float32"
@@ -154,6 +155,20 @@ def _diagnostics(model: SampleSet) -> KeyFigures:
 
 def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
+
+
+_FOUND = {
+    "step_size": ("Tuned step size", "mean over batches of chains; at each temperature, the coldest first"),
+    "scale": ("Scales of the coordinates", "the smallest and the largest that warm-up measured"),
+    "swap_acceptance": ("Exchanges of replicas", "acceptance between neighbouring temperatures, the coldest first"),
+    "effective_share": ("Effective share of the draws", "of prior draws under their importance weights"),
+    "largest_weight": ("Largest weight", "of one prior draw among all of its batch"),
+}
+
+
+def _finding(name: str, values: list[float]) -> KeyFigure:
+    label, words = _FOUND[name]
+    return KeyFigure(label, ", ".join(number(value) for value in values), words)
 
 
 def _floats(values: list[float | None]) -> np.ndarray:

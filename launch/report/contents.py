@@ -29,6 +29,7 @@ from gebm.launch.run_directory import (
     load_run,
 )
 from gebm.sampler.diagnostics import summarise
+from gebm.sampler.findings import findings_of_run
 from gebm.trainer.metrics import VALUES
 from gebm.trainer.metrics import folder as metrics_folder
 from gebm.trainer.model import model_digest
@@ -43,8 +44,9 @@ class SampleSet:
     """A finished set of generated images.
 
     settings: of the farm that drew it (`model`, `sampler`, `count`, `seed`). diagnostics: of its chains, see
-    `gebm.sampler.diagnostics.summarise`. images: uint8 `(n, channels, height, width)`, or vectors float32
-    `(n, d)`, the first `MOST_IMAGES`. labels: int64 `(n,)` of a conditional model's.
+    `gebm.sampler.diagnostics.summarise`, and what they found out, see `gebm.sampler.findings`. images: uint8
+    `(n, channels, height, width)`, or vectors float32 `(n, d)`, the first `MOST_IMAGES`. labels: int64 `(n,)` of a
+    conditional model's.
     """
 
     settings: dict[str, Any]
@@ -100,6 +102,8 @@ class RunContents:
             return False
         (base, model) = (self.base.settings, self.model.settings)
         same = all(base.get(key) == model.get(key) for key in ("model", "seed", "count"))
+        if model["sampler"].get("name") == "sir" or model["sampler"].get("samples_per_chain", 1) > 1:
+            return False
         return same and base["sampler"].get("shard_size") == model["sampler"].get("shard_size")
 
 
@@ -143,7 +147,8 @@ def _read_samples(url: str) -> SampleSet | None:
     if manifest is None or not manifest.complete or not storage.exists(storage.join(url, INDEX_NAME)):
         return None
     try:
-        diagnostics = summarise(manifest.items.values())
+        records = manifest.items.values()
+        diagnostics = {**summarise(records), "found": findings_of_run(records)}
         sampler = manifest.settings["sampler"]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(

@@ -75,10 +75,15 @@ def sampler_words(samples: SampleSet) -> str:
     """How the samples were drawn, in one line."""
     sampler = samples.settings["sampler"]
     name = str(sampler.get("name", "?"))
+    if name == "sir":
+        words = f"Resampled, each out of {number(sampler.get('draws_per_sample'))} prior draws"
+        return f"{words}, inverse temperature {_plain(sampler.get('inverse_temperature'))}."
     words = f"{number(sampler.get('steps'))} steps of {name.upper()} in latent space"
     if name != "dot":
         words += f", inverse temperature {_plain(sampler.get('inverse_temperature'))}"
-    if name != "imh":
+    if sampler.get("target_acceptance"):
+        words += f", step size tuned to acceptance {_plain(sampler.get('target_acceptance'))}"
+    elif name != "imh":
         words += f", step size {_plain(sampler.get('step_size'))}"
     return words + "."
 

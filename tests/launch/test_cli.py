@@ -13,6 +13,7 @@ import pytest
 
 from gebm.cluster.errors import FarmError, InputError
 from gebm.launch.cli.main import ORDER, run
+from gebm.launch.config import dump_recipe, load_recipe
 
 DATA = ("mnist", "stacked_mnist", "tabular", "toy", "vectors", "folder", "cifar10", "index")
 COMMANDS = [[name] for name in ORDER] + [["data", name] for name in DATA]
@@ -90,6 +91,23 @@ def test_bad_input_is_one_message_exit_code_2_and_nothing_written(arguments, mes
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0]
     assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sampler", "mla"], "--name: name: input should be"),
+        (["--set", "sampler.thinn=2"], "--set sampler.thinn=2: unknown key thinn; did you mean thin?"),
+        (["--set", "trainer.batch_size=2"], "--set trainer.batch_size=2: only keys of [sampler] count here"),
+        (["--sampler", "kla", "--set", "sampler.target_acceptance=0.6"], "target_acceptance with name = 'kla'"),
+    ],
+)
+def test_sampler_settings_that_make_no_sense_are_refused(options, message, tmp_path, capsys):
+    (tmp_path / "config.toml").write_text(dump_recipe(load_recipe("mnist")))
+    assert run(["sample", str(tmp_path), "--out", str(tmp_path / "out"), *options]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["train"], ["train", "mnist", "--out", "x", "--wrokers", "2"]])

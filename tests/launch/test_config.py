@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gebm.cluster.errors import InputError
-from gebm.launch.config import changed, dump_recipe, load_recipe, parse_override, parse_recipe, recipe_names
+from gebm.launch.config import changed, dump_recipe, load_recipe, overridden, parse_override, parse_recipe, recipe_names
 from gebm.launch.recipe_errors import toml_lines
 from gebm.launch.run_directory import claimed_run, data_url, differences, load_run, with_data
 
@@ -159,6 +159,22 @@ def test_options_are_validated_like_keys_of_a_recipe():
     assert changed(sampler, {"steps": 7, "step_size": None}).steps == 7
     with pytest.raises(InputError, match="--step-size: step_size: input should be greater than 0, not -1"):
         changed(sampler, {"step_size": -1.0})
+
+
+def test_overrides_of_one_section_reach_its_nested_keys_and_name_themselves():
+    sampler = load_recipe("mnist").sampler
+    given = ["sampler.schedule.shape=stepwise", "sampler.anneal.start=0.1", "sampler.anneal.steps=20"]
+    found = overridden(sampler, "sampler", given)
+    assert (found.schedule.shape, found.anneal.start, found.anneal.steps) == ("stepwise", 0.1, 20)
+    assert overridden(sampler, "sampler", []) == sampler
+    for override, message in (
+        ("sampler.thin=0", "--set sampler.thin=0: thin: input should be greater than 0, not 0"),
+        ("sampler.thinn=2", "--set sampler.thinn=2: unknown key thinn; did you mean thin?"),
+        ("trainer.batch_size=2", r"only keys of \[sampler\] count here"),
+        ("sampler.warmup=5", "warmup has nothing to choose"),
+    ):
+        with pytest.raises(InputError, match=message):
+            overridden(sampler, "sampler", [override])
 
 
 # The run directory.

@@ -308,6 +308,27 @@ def test_pairs_are_shown_only_where_both_started_from_the_same_latents(run, chan
     assert "Same latent" not in page_of(run)
 
 
+@pytest.mark.parametrize("change", [{"name": "sir"}, {"samples_per_chain": 2}], ids=["resampled", "thinned"])
+def test_samples_that_did_not_start_from_the_latent_of_their_number_are_not_shown_as_pairs(run, change):
+    change_settings(run / "samples/model", lambda settings: settings["sampler"].update(change))
+    assert not read_contents(str(run)).paired
+
+
+def test_what_the_chains_found_out_is_shown(run):
+    """Means over shards, weighted by their samples."""
+    location = run / "samples/model/manifest.json"
+    content = json.loads(location.read_text())
+    records = list(content["items"].values())
+    for place, record in enumerate(records):
+        record["diagnostics"]["found"] = {"step_size": [0.125 + place], "swap_acceptance": [0.25, 0.5]}
+    storage.write_json_atomic(str(location), content)
+    counts = [record["count"] for record in records]
+    mean = 0.125 + sum(place * count for place, count in enumerate(counts)) / sum(counts)
+    page = page_of(run)
+    assert "Tuned step size" in page and number(mean) in page
+    assert "0.250, 0.500" in page
+
+
 def test_samples_of_another_model_than_the_run_now_holds_are_pointed_out(run):
     change_settings(run / "samples/model", lambda settings: settings.update(model="f" * 64))
     assert "another model" in page_of(run)

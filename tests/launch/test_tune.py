@@ -122,6 +122,23 @@ def test_candidates_are_the_products_of_their_grids_and_none_comes_twice() -> No
     assert len(list(candidates(settings, LAYOUT))) == 8
 
 
+def test_what_the_recipe_says_of_its_sampler_is_for_candidates_of_that_sampler_alone() -> None:
+    """MALA is tuned to its acceptance; ULA, which has none, and the base are as they were."""
+    sampler = SamplerSettings(name="mala", target_acceptance=0.6, warmup=20, chains=25)
+    grids = (Grid(sampler="mala", step_sizes=(0.1,), steps=(5,)), Grid(sampler="ula", step_sizes=(0.1,), steps=(5,)))
+    items = candidate_items(TuneSettings(grids=grids), sampler, seed=0)
+    found = {item.description["sampler"]["name"]: item.description["sampler"] for item in items}
+    assert [found[name]["warmup"] for name in ("mala", "ula", "base")] == [20, 0, 0]
+    assert {settings["chains"] for settings in found.values()} == {25}
+
+
+def test_a_length_at_which_a_candidate_would_not_be_cold_is_refused() -> None:
+    sampler = SamplerSettings(name="ula", anneal={"start": 0.1, "steps": 40})
+    settings = TuneSettings(grids=(Grid(sampler="ula", step_sizes=(0.1,), steps=(20, 60)),))
+    with pytest.raises(InputError, match=r"tune\.grids, ula .*anneal\.steps 40 is more than steps 20"):
+        candidate_items(settings, sampler, seed=0)
+
+
 def test_all_candidates_and_the_base_share_their_latents_and_the_longest_come_first() -> None:
     items = candidate_items(SETTINGS, LAYOUT, seed=3)
     assert len({item.seed for item in items}) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
 
 from gebm.trainer.model import GEBM, ModelSettings, build_model, freeze, save_model
 
@@ -26,3 +27,25 @@ def save_small_model(url: str, seed: int = 1) -> str:
     """Write `small_model` to the folder `url`, as training would, and return it."""
     save_model(small_model(seed=seed), SETTINGS, url)
     return url
+
+
+class _Scaled(nn.Module):
+    """A base `B(z) = weight * z`, or an energy `½ Σ weight_i x_i²`, on vectors."""
+
+    def __init__(self, weight: tuple[float, ...], energy: bool):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+        self.is_energy = energy
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.weight * x.square()).sum(1) / 2 if self.is_energy else self.weight * x
+
+
+def gaussian_model(scales: tuple[float, ...]) -> GEBM:
+    """A frozen model of vectors whose latent posterior at `beta = 1` is `N(0, diag(scales)²)`, `scales < 1`.
+
+    At another one, the precision is `1 + beta (scales^-2 - 1)`.
+    """
+    base = _Scaled((2.0,) * len(scales), energy=False)
+    energy = _Scaled(tuple((s**-2 - 1) / 4 for s in scales), energy=True)
+    return freeze(GEBM(base, energy, len(scales), (len(scales),)))

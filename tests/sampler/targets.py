@@ -45,6 +45,19 @@ def gaussian(scale: float, dimension: int = 1) -> Target:
     )
 
 
+def badly_scaled(scales: tuple[float, ...] = (0.1, 1.0, 4.0)) -> Target:
+    """`N(0, diag(scales)²)`."""
+    s = torch.tensor(scales, dtype=torch.float64)
+    return Target(
+        potential=lambda z: (z / s).square().sum(1) / 2,
+        draw=lambda n, g: s * normal(n, len(scales), g),
+        coordinates=lambda z: z / s,
+        cdfs=(stats.norm.cdf,) * len(scales),
+        means=(0.0,) * len(scales),
+        variances=(1.0,) * len(scales),
+    )
+
+
 def linear_generator(inverse_temperature: float = 0.3) -> Target:
     """Prior `N(0, I_3)`, generator `x = A z + b` in `R^5`, energy `½ (x - m)ᵀ P (x - m)`: a Gaussian posterior.
 
@@ -117,6 +130,58 @@ def banana(bend: float = 0.8, scale: float = 0.6) -> Target:
         means=(0.0, 0.0),
         variances=(1.0, 1.0),
     )
+
+
+class TemperedTarget(NamedTuple):
+    """`U_beta = V + beta E`: energy and prior `(n, p) -> (n,)`; `at(beta)` is the law of `exp(-U_beta)`, exact."""
+
+    energy: Potential
+    prior: Potential
+    at: Callable[[float], Target]
+
+
+def tempered_gaussian(dimension: int = 3, stiffness: float = 4.0) -> TemperedTarget:
+    """Prior `N(0, I)`, energy `½ stiffness ‖z - 1‖²`: Gaussian at every inverse temperature."""
+
+    def at(beta: float) -> Target:
+        precision = 1 + beta * stiffness
+        mean, scale = beta * stiffness / precision, precision**-0.5
+        return gaussian(scale, dimension)._replace(
+            potential=lambda z: z.square().sum(1) / 2 + beta * stiffness * (z - 1).square().sum(1) / 2,
+            draw=lambda n, g: mean + scale * normal(n, dimension, g),
+            coordinates=lambda z: (z - mean) / scale,
+        )
+
+    return TemperedTarget(
+        energy=lambda z: stiffness * (z - 1).square().sum(1) / 2, prior=lambda z: z.square().sum(1) / 2, at=at
+    )
+
+
+class FarModes(NamedTuple):
+    """Prior `N(0, I_2)` and an energy with which `beta = 1` is two narrow modes at `±offset e_1`, far apart.
+
+    left: mass of the mode at `-offset`; the other has the rest.
+    """
+
+    energy: Potential
+    prior: Potential
+    left: float
+    offset: float
+    scale: float
+
+
+def far_modes(left: float = 0.3, offset: float = 2.0, scale: float = 0.25) -> FarModes:
+    """`left N(-offset e_1, scale² I) + (1 - left) N(+offset e_1, scale² I)` at `beta = 1`."""
+
+    def prior(z: Tensor) -> Tensor:
+        return z.square().sum(1) / 2
+
+    def energy(z: Tensor) -> Tensor:
+        distances = [(z[:, 0] + side * offset).square() + z[:, 1].square() for side in (1, -1)]
+        logs = [math.log(mass) - d / (2 * scale**2) for mass, d in zip((left, 1 - left), distances, strict=True)]
+        return -torch.logaddexp(*logs) - prior(z)
+
+    return FarModes(energy, prior, left, offset, scale)
 
 
 def p_value(target: Target, position: Tensor) -> float:

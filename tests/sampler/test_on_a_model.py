@@ -184,6 +184,7 @@ def test_the_potential_is_that_of_the_tempered_posterior(model: GEBM) -> None:
 
 
 def test_the_table_and_the_settings_name_the_same_samplers() -> None:
-    assert set(SAMPLERS) | {"base"} == set(SAMPLER_NAMES)
-    with pytest.raises(ValueError, match="no transition kernel"):
-        build_sampler(small_model(), SamplerSettings(name="base"))
+    assert set(SAMPLERS) | {"base", "sir"} == set(SAMPLER_NAMES)
+    for name in ("base", "sir"):
+        with pytest.raises(ValueError, match="no transition kernel"):
+            build_sampler(small_model(), SamplerSettings(name=name))
