@@ -37,6 +37,31 @@ def ray_cluster() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an empty S3 bucket of moto's, in this process.
+
+    The endpoint and its keys stand in the environment, as a user would give them.
+    """
+    import s3fs  # both only where they are wanted: they take a second
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    name = tmp_path_factory.mktemp("bucket").name  # moto remembers those of earlier servers
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(key, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir(name)
+        yield f"s3://{name}"
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
 @pytest.fixture
 def make_shards(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Return `make_shards(counts=(50, 30, 40), *, size=32, channels=1, seed=0, labels=True, ending=".tar")`.

@@ -1,40 +1,17 @@
-"""Lanes from an S3 bucket: the same batches as from local disk, read by ranges; what is wrong there is named.
+"""Lanes from an S3 bucket: the same batches as from local disk, read by ranges; what is wrong there is named."""
 
-The bucket is moto's, in this process.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-import s3fs
-from moto.server import ThreadedMotoServer
 
 from gebm.cluster import lane_order, storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.index import build_index, load_index, write_index
 from gebm.cluster.lanes import LaneReader
 from gebm.cluster.reader import read_all
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """The URL of an empty bucket; the endpoint and its keys stand in the environment, as a user would give them."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir("shards")
-        yield "s3://shards"
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 @pytest.fixture

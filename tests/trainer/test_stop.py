@@ -2,6 +2,7 @@
 
 import pytest
 
+from gebm.cluster import storage
 from gebm.trainer.checkpoints.manifest import read_manifest
 from gebm.trainer.council import MOVE, STOP
 from gebm.trainer.loop import TrainingJob
@@ -44,6 +45,21 @@ def test_a_run_stopped_after_every_round_is_the_undisturbed_one(data, undisturbe
     run_alone(job)
     assert snapshot(job) == snapshot(undisturbed)
     assert [row["round"] for row in read_metrics(job.run, TIMINGS)] == [4, 8, 12, 14]
+
+
+def test_a_run_in_a_bucket_is_stopped_and_gone_on_with_as_one_on_disk(bucket, data, undisturbed):
+    """Where files can neither be appended to nor renamed. The newest checkpoint is damaged on top of it."""
+    job = tiny_job(f"{bucket}/run", data, log_every=4)
+    for at in (3, 9):
+        run_alone(job, pulse=PulseWithWord(STOP, at))
+    newest = read_manifest(job.run, job.run_digest).checkpoints[-1]
+    storage.write_bytes_atomic(f"{bucket}/run/checkpoints/{newest.name}/__0_0.distcp", b"damaged")
+    stray = f"{bucket}/run/checkpoints/round-00000002-0badcafe"
+    storage.write_bytes_atomic(f"{stray}/__0_0.distcp", b"of an attempt that was killed")
+    posted = run_alone(job)
+    assert f"{newest.name}/__0_0.distcp: missing or damaged; round 8 is taken instead" in posted[0]["event"]
+    assert snapshot(job) == snapshot(undisturbed)
+    assert checkpoints(job) == [12, 14] and not storage.exists(stray)
 
 
 def test_a_run_stopped_where_a_checkpoint_is_makes_no_other(data, tmp_path):

@@ -58,7 +58,7 @@ def write_vectors(url: Path, points: np.ndarray, labels: np.ndarray | None = Non
 
 
 def tiny_job(
-    out: Path, data: str, *, model: ModelSettings = MLP, validation: str | None = None, **changes: Any
+    out: Path | str, data: str, *, model: ModelSettings = MLP, validation: str | None = None, **changes: Any
 ) -> TrainingJob:
     """A job of 8 joint and 6 energy rounds, unless `changes` of the trainer's settings say otherwise."""
     settings = TrainerSettings.model_validate(SETTINGS | changes)
