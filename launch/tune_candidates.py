@@ -26,7 +26,8 @@ from gebm.sampler.potential import latent_energy
 from gebm.sampler.settings import SamplerSettings
 from gebm.sampler.warmup import start_chains
 from gebm.sampler.work import prepare
-from gebm.trainer.model import GEBM, from_stored, load_model, to_stored
+from gebm.trainer.model import GEBM, from_stored, in_normal_coordinates, load_model, to_stored
+from gebm.trainer.model.prior import to_normal
 
 Record = dict[str, Any]
 IMAGES_AT_ONCE = 50
@@ -99,6 +100,8 @@ def run_batches(model: GEBM, settings: SamplerSettings, item: WorkItem, pilot_se
     label_stream = torch.Generator().manual_seed(derive_seed(item.seed, "tune", "label"))
     all_labels = draw_labels(model, settings, count, label_stream)
     generator = torch.Generator(device).manual_seed(derive_seed(item.seed, "tune", "chain"))
+    if settings.name != "base":
+        model, prior = in_normal_coordinates(model), to_normal(model.prior, prior)
     for latents, labels in chain_batches(prior, all_labels, settings.chains, device):
         energy = latent_energy(model, labels)
         if settings.name == "base":

@@ -17,7 +17,8 @@ from gebm.sampler.precision import observer, potential_error
 from gebm.sampler.settings import SamplerSettings
 from gebm.sampler.sir import resample_model
 from gebm.sampler.warmup import start_chains
-from gebm.trainer.model import GEBM
+from gebm.trainer.model import GEBM, in_normal_coordinates
+from gebm.trainer.model.prior import from_normal, to_normal
 
 
 class ChainResult(NamedTuple):
@@ -119,6 +120,7 @@ def sample_from(
     labels: `(chains,)` of a conditional model, one a chain.
 
     With `settings.name = "base"` the prior draws themselves are pushed through; `sir` resamples draws of its own.
+    Chains move in the normal coordinates of the prior, so that none leaves its support.
     Raises `ValueError` when the model is not frozen.
     """
     check_frozen(model)
@@ -127,7 +129,8 @@ def sample_from(
     if settings.name == "sir":
         resampled = resample_model(model, settings, len(prior), generator, labels)
         return _of_latents(model, resampled.latents, labels)._replace(found=findings_of_draws(resampled))
-    start = start_chains(model, settings, prior, generator, pilot_seed, labels)
+    model, law = in_normal_coordinates(model), model.prior
+    start = start_chains(model, settings, to_normal(law, prior), generator, pilot_seed, labels)
     steps = settings.transitions
     ends = range(settings.steps, steps + 1, settings.thin)
     observe = observer(model, settings, labels)
@@ -137,7 +140,7 @@ def sample_from(
         images = torch.cat([model.generate(latents, labels) for latents in result.kept])
     return Samples(
         images,
-        torch.cat(result.kept),
+        from_normal(law, torch.cat(result.kept)),
         None if labels is None else labels.repeat(len(ends)),
         result.recorded_steps,
         result.energies[:, 0],

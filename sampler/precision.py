@@ -70,7 +70,9 @@ class InBFloat16(GEBM):
 
     def __init__(self, model: GEBM):
         check_frozen(model)
-        super().__init__(model.base, model.energy_network, model.latent_dimension, model.image_shape, model.classes)
+        super().__init__(
+            model.base, model.energy_network, model.latent_dimension, model.image_shape, model.classes, model.prior
+        )
         self.log_partition, self.log_partition_error = model.log_partition, model.log_partition_error
         self.converted = nn.ModuleList([converted(model.base), converted(model.energy_network)])
         self.eval()

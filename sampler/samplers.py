@@ -123,6 +123,11 @@ def kernel_of(
     """
     if settings.name not in SAMPLERS:
         raise ValueError(f"{settings.name!r} has no transition kernel; one of {', '.join(SAMPLERS)} has")
+    if model.prior.kind != "normal" and settings.name in ("ula", "kla", "dot"):
+        raise ValueError(
+            f"{settings.name} has no acceptance step to keep chains inside the {model.prior.kind} prior: give it "
+            "in_normal_coordinates(model), whose chains cannot leave"
+        )
     check_scale(settings, model.latent_dimension)
     if scale is None and settings.scale is not None:
         scale = torch.tensor(settings.scale)
@@ -145,8 +150,9 @@ def build_sampler(
     pilot_seed: seed of the latents on which `dot` measures the slope of the energy; one seed for the whole
     run, so that all of its chains descend the same objective. labels: `(chains,)` of a conditional model.
     step_size, scale: what warm-up made of those of the settings, on the model's device.
-    Raises `ValueError` when the model is not frozen, for `base` and `sir`, which have no transitions, and for
-    scales of another number than the latent has.
+    Raises `ValueError` when the model is not frozen, for `base` and `sir`, which have no transitions, for scales of
+    another number than the latent has, and for a kernel without acceptance step on a prior with edges: there the
+    others meet a potential that is infinite outside, and never accept it.
     """
     kernel = kernel_of(model, settings, pilot_seed, labels, scale)
     size: StepSize = settings.step_size if step_size is None else step_size

@@ -18,7 +18,7 @@ Generator and energy of a GEBM (Arbel, Zhou, Gretton, ICLR 2021), trained by geb
 the energy is low where data is likely, and belongs to this generator: do not pair it with another one.
 
 - {points}.
-- Latent: standard normal in {latent} dimensions.
+- Latent: {prior} in {latent} dimensions.
 - Parameters: generator {base:,}, energy {energy:,}.
 - Log-partition c = {c:.4f} +- {error:.4f} (Monte-Carlo standard error over {draws:,} prior draws).
 - Trained on {data} with seed {seed}.
@@ -46,6 +46,7 @@ def model_card(job: TrainingJob, model: GEBM, best: CheckpointRecord | None = No
     vectors = len(model.image_shape) == 1
     return TEXT.format(
         points=f"Vectors of {shape} numbers" if vectors else f"Images: {shape} (channels, height, width) in [-1, 1]",
+        prior=prior_words(model),
         latent=model.latent_dimension,
         base=sum(p.numel() for p in model.base.parameters()),
         energy=sum(p.numel() for p in model.energy_network.parameters()),
@@ -57,6 +58,15 @@ def model_card(job: TrainingJob, model: GEBM, best: CheckpointRecord | None = No
         history=history(job.settings) + (f"\n{chosen(job.settings, best)}" if best is not None else ""),
         settings=json.dumps(job.settings.model_dump(mode="json"), indent=1),
     )
+
+
+def prior_words(model: GEBM) -> str:
+    """The law of the latent, in words."""
+    if model.prior.kind == "normal":
+        return "standard normal"
+    low, high = model.prior.bounds
+    law = "uniform" if model.prior.kind == "uniform" else "standard normal, truncated, each coordinate"
+    return f"{law} on [{low:g}, {high:g}]"
 
 
 def history(settings: TrainerSettings) -> str:

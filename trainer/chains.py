@@ -5,7 +5,8 @@ sends it: a sampler at a high inverse temperature can end in a hole, an image un
 all of them. Chains that run beside the training, at such a temperature, find the holes while they are shallow, and
 `objectives.chains` counts them among the generated images.
 
-All workers hold all chains, `(batch, p)` small vectors, and move their own rows: the chains do not depend on how
+Chains are of standard normal latents whatever the prior (`model/prior.py`), so that none can leave its support. All
+workers hold all chains, `(batch, p)` small vectors, and move their own rows: the chains do not depend on how
 many workers there are, and a checkpoint of any of them is complete.
 """
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from gebm.trainer.critic import ChainImages, micro_batches
 from gebm.trainer.log_partition import apply_network, prior_draws, prior_labels
+from gebm.trainer.model.prior import on_normal, to_normal
 from gebm.trainer.noise import GlobalNoise
 from gebm.trainer.settings import EnergyPhase, TrainerSettings
 from gebm.trainer.state import TrainingState
@@ -28,7 +30,7 @@ def begin_chains(state: TrainingState, settings: TrainerSettings, seed: int) -> 
     """One chain for each row of the global batch, at a prior draw. Nothing when the phase has no chains."""
     state.chains = state.chain_labels = None
     if settings.energy.chain_steps:
-        state.chains = prior_draws(state, seed, "chains", settings.batch_size)
+        state.chains = to_normal(state.model.prior, prior_draws(state, seed, "chains", settings.batch_size))
         state.chain_labels = prior_labels(state, seed, "chains", settings.batch_size)
 
 
@@ -41,7 +43,8 @@ def advance_chains(
     phase, rows = settings.energy, noise.rows.to(state.chains.device)
     latent = state.chains[rows]
     labels = None if state.chain_labels is None else state.chain_labels[rows]
-    base, energy = state.model.base.eval(), state.model.energy_network.eval().requires_grad_(False)
+    base = on_normal(state.model.base.eval(), state.model.prior)
+    energy = state.model.energy_network.eval().requires_grad_(False)
     for number in range(phase.chain_steps):
         step = state.energy_steps * phase.chain_steps + number
         xi = noise.normal("chain-noise", step, state.model.latent_dimension)
@@ -64,7 +67,7 @@ def langevin_step(
 ) -> Tensor:
     """`z' = z - h (z + beta grad_z E(B(z))) + sqrt(2h) xi`, `(n, p)`, with `beta` and `h` of the energy phase.
 
-    Networks in evaluation mode; `xi` `(n, p)` are standard normals.
+    Networks in evaluation mode, the base one of standard normal latents; `xi` `(n, p)` are standard normals.
     """
     latent = latent.detach().requires_grad_()
     images = apply_network(base, latent, labels)

@@ -49,6 +49,7 @@ def finished_model(job: TrainingJob, state: TrainingState) -> GEBM:
         state.model.latent_dimension,
         state.model.image_shape,
         state.model.classes,
+        state.model.prior,
     ).float()
     model.log_partition = log_partition.cpu()
     model.log_partition_error = error.cpu()

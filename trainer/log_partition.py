@@ -1,4 +1,4 @@
-"""Monte-Carlo estimates of the log-partition `c = log E[exp(-E(B(z)))]`, `z ~ N(0, I)`."""
+"""Monte-Carlo estimates of the log-partition `c = log E[exp(-E(B(z)))]`, `z` of the prior."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gebm.trainer.state import TrainingState
 def prior_draws(state: TrainingState, seed: int, stage: str, count: int) -> Tensor:
     """`(count, p)` prior draws that depend on the seed and the stage only."""
     generator = torch.Generator().manual_seed(derive_seed(seed, stage, 0))
-    draws = torch.randn(count, state.model.latent_dimension, generator=generator)
+    draws = state.model.sample_prior(count, generator)
     return draws.to(state.log_partition.device, state.dtype)
 
 

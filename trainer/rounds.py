@@ -7,12 +7,14 @@ frozen averaged generator, whose images may be joined by those of chains.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from gebm.trainer.averaging import move_average
 from gebm.trainer.chains import ChainImages, advance_chains
 from gebm.trainer.learning_rates import set_learning_rates
 from gebm.trainer.likelihood import likelihood_step
 from gebm.trainer.log_partition import apply_network
+from gebm.trainer.model.prior import from_normal
 from gebm.trainer.noise import GlobalNoise
 from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.phases import first_round
@@ -75,7 +77,7 @@ def joint_round(
         state.optimizers["base"],
         objective,
         workers,
-        noise.normal("base-latent", step, state.model.latent_dimension),
+        _latents(state, noise, "base-latent", step),
         labels=noise.labels("base-labels", step, state.model.classes),
         real=real.images if real else None,
         real_labels=real.labels if real else None,
@@ -109,7 +111,7 @@ def _energy_step(
 ) -> EnergyStep:
     step = state.energy_steps
     state.model.base.eval()
-    latent = noise.normal("energy-latent", step, state.model.latent_dimension)
+    latent = _latents(state, noise, "energy-latent", step)
     labels = noise.labels("energy-labels", step, state.model.classes)
     with torch.no_grad(), workers.autocast():
         fake = apply_network(state.model.base, latent, labels)
@@ -136,6 +138,11 @@ def _energy_step(
     state.energy_steps += 1
     state.batches += 1
     return result
+
+
+def _latents(state: TrainingState, noise: GlobalNoise, stage: str, step: int) -> Tensor:
+    """This worker's rows of a global batch of prior draws."""
+    return from_normal(state.model.prior, noise.normal(stage, step, state.model.latent_dimension))
 
 
 def _log_partition_is_unknown(state: TrainingState, settings: TrainerSettings) -> bool:

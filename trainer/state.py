@@ -40,7 +40,7 @@ class TrainingState:
     batches: int = 0  # global batches of real data used: the position in the data
     plateaus: dict[str, Plateau] = field(default_factory=dict)  # by "phase.network"
     rollbacks: tuple[Rollback, ...] = ()
-    chains: Tensor | None = None  # latents (batch, p) of the energy phase's chains, of all workers
+    chains: Tensor | None = None  # normal latents (batch, p) of the energy phase's chains, of all workers
     chain_labels: Tensor | None = None
 
     @property

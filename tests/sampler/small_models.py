@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gebm.trainer.model import GEBM, ModelSettings, build_model, freeze, save_model
+from gebm.trainer.model import GEBM, ModelSettings, PriorSettings, build_model, freeze, save_model
 
 SETTINGS = ModelSettings(latent_dimension=4, base_widths=(6, 4), energy_widths=(6,))
 SHAPE = (1, 8, 8)
@@ -46,6 +46,12 @@ def gaussian_model(scales: tuple[float, ...]) -> GEBM:
 
     At another one, the precision is `1 + beta (scales^-2 - 1)`.
     """
-    base = _Scaled((2.0,) * len(scales), energy=False)
-    energy = _Scaled(tuple((s**-2 - 1) / 4 for s in scales), energy=True)
-    return freeze(GEBM(base, energy, len(scales), (len(scales),)))
+    return quadratic_model(tuple(s**-2 - 1 for s in scales), PriorSettings())
+
+
+def quadratic_model(stiffness: tuple[float, ...], prior: PriorSettings) -> GEBM:
+    """A frozen model of vectors with `E(B(z)) = ½ Σ stiffness_i z_i²`, on any prior."""
+    dimension = len(stiffness)
+    base = _Scaled((2.0,) * dimension, energy=False)
+    energy = _Scaled(tuple(k / 4 for k in stiffness), energy=True)
+    return freeze(GEBM(base, energy, dimension, (dimension,), prior=prior))

@@ -28,7 +28,9 @@ def build_model(
     model = assemble(settings, image_shape, classes, seed)
     if settings.foreign is not None and isinstance(model.base, ForeignBase):
         load_weights(model.base, settings.foreign)
-        check_generator(model.base, settings.foreign, model.latent_dimension, image_shape, model.classes)
+        check_generator(
+            model.base, settings.foreign, settings.prior, model.latent_dimension, image_shape, model.classes
+        )
     return model
 
 
@@ -58,7 +60,7 @@ def assemble(
             raise
         except ValueError as error:
             raise InputError(f"model.{error}") from error
-    return GEBM(base, energy, latent_dimension, image_shape, classes)
+    return GEBM(base, energy, latent_dimension, image_shape, classes, settings.prior)
 
 
 def pinned(settings: ModelSettings) -> ModelSettings:

@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gebm.trainer.model.settings import ImageShape
+from gebm.trainer.model import prior as priors
+from gebm.trainer.model.settings import ImageShape, PriorSettings
 
 
 class GEBM(nn.Module):
     """`dQ_{B,E} / dQ_base (x) = exp(-E(x) - c)` (Arbel, Zhou, Gretton 2021).
 
-    `Q_base` is the law of `base(z)`, `z ~ N(0, I_p)`; `E` is low where data is likely; `c` is the log-partition
-    `log E[exp(-E(base(z)))]`, with its Monte-Carlo standard error `log_partition_error`.
+    `Q_base` is the law of `base(z)`, `z ~ eta`, the `prior`: `N(0, I_p)` unless another is given. `E` is low where data
+    is likely; `c` is the log-partition `log E[exp(-E(base(z)))]`, with its Monte-Carlo standard error
+    `log_partition_error`.
 
     A conditional model (`classes` is a number) is one of pairs (x, y): the base's law is that of `(base(z, y), y)`
     with labels drawn uniformly, and there is one `c` for all labels. All that takes labels `(n,)` int64 wants them
@@ -32,6 +34,7 @@ class GEBM(nn.Module):
         latent_dimension: int,
         image_shape: ImageShape,
         classes: int | None = None,
+        prior: PriorSettings | None = None,
     ):
         super().__init__()
         self.base = base
@@ -39,13 +42,15 @@ class GEBM(nn.Module):
         self.latent_dimension = latent_dimension
         self.image_shape = image_shape
         self.classes = classes
+        self.prior = prior or PriorSettings()
         # float64: c is a sum of thousands of small corrections.
         self.register_buffer("log_partition", torch.zeros((), dtype=torch.float64))
         self.register_buffer("log_partition_error", torch.full((), math.nan, dtype=torch.float64))
 
     def sample_prior(self, count: int, generator: torch.Generator) -> Tensor:
-        """`(count, p)` draws of the standard normal prior, on the generator's device."""
-        return torch.randn(count, self.latent_dimension, generator=generator, device=generator.device)
+        """`(count, p)` draws of the prior, on the generator's device."""
+        normal = torch.randn(count, self.latent_dimension, generator=generator, device=generator.device)
+        return priors.from_normal(self.prior, normal)
 
     def sample_labels(self, count: int, generator: torch.Generator) -> Tensor | None:
         """`(count,)` int64 labels, uniform over the classes, on the generator's device; None without classes."""
@@ -54,8 +59,8 @@ class GEBM(nn.Module):
         return torch.randint(self.classes, (count,), generator=generator, device=generator.device)
 
     def log_prior(self, latent: Tensor) -> Tensor:
-        """`log eta(z)`, `(n,)`: the log-density of `N(0, I_p)` at `latent` `(n, p)`."""
-        return -0.5 * latent.square().sum(1) - 0.5 * self.latent_dimension * math.log(2 * math.pi)
+        """`log eta(z)`, `(n,)`: the log-density of the prior at `latent` `(n, p)`, `-inf` outside of its support."""
+        return priors.log_density(self.prior, latent)
 
     def generate(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         """`B(z)`: latents `(n, p)` to images `(n, channels, height, width)` in [-1, 1], or to vectors `(n, d)`."""
@@ -88,6 +93,21 @@ class GEBM(nn.Module):
         if (labels is None) != (self.classes is None):
             raise ValueError("a conditional model needs labels" if labels is None else "this model takes no labels")
         return () if labels is None else (labels,)
+
+
+def in_normal_coordinates(model: GEBM) -> GEBM:
+    """The same model as one of standard normal latents: its base is `u -> B(T(u))`, `T` that of its prior.
+
+    Weights are shared. `prior.to_normal` and `from_normal` lead from latents to its and back. Itself when its prior is
+    normal.
+    """
+    if model.prior.kind == "normal":
+        return model
+    base = priors.on_normal(model.base, model.prior)
+    view = GEBM(base, model.energy_network, model.latent_dimension, model.image_shape, model.classes)
+    view.log_partition, view.log_partition_error = model.log_partition, model.log_partition_error
+    view.training = model.training
+    return view
 
 
 def freeze(model: GEBM) -> GEBM:

@@ -36,18 +36,53 @@ class ForeignSettings(StrictModel):
         return None if url is None else storage.absolute(url)
 
 
+class PriorSettings(StrictModel):
+    """The law of the latent's coordinates, which are independent; see `prior.py`.
+
+    low, high: the bounds of `uniform`, -1 and 1 when left out, and of `truncated_normal`, -2 and 2.
+    """
+
+    kind: Literal["normal", "uniform", "truncated_normal"] = "normal"
+    low: float | None = Field(default=None, allow_inf_nan=False)
+    high: float | None = Field(default=None, allow_inf_nan=False)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Of the support of a coordinate; of any but the normal prior."""
+        most = {"uniform": 1.0, "truncated_normal": 2.0}[self.kind]
+        return (-most if self.low is None else self.low, most if self.high is None else self.high)
+
+    @model_validator(mode="after")
+    def _bounds_of_a_support(self) -> PriorSettings:
+        if self.kind == "normal":
+            if (self.low, self.high) != (None, None):
+                raise ValueError('prior.low and prior.high are given, but prior.kind = "normal" has no bounds')
+            return self
+        low, high = self.bounds
+        if low >= high:
+            raise ValueError(f"prior.low {low:g} must be below prior.high {high:g}")
+        # Beyond, a double does not tell the distribution function from 0 or 1.
+        if self.kind == "truncated_normal" and not (-7 <= low < high <= 7 and low < 4 and high > -4):
+            raise ValueError(
+                f"prior: a normal law truncated to [{low:g}, {high:g}] is not drawn exactly: stay within [-7, 7], with "
+                "low below 4 and high above -4"
+            )
+        return self
+
+
 class ModelSettings(StrictModel):
     """The network pair and the prior.
 
     `network` is the family of the energy, and of the base when `base` is "implicit". Widths are read by
     `resize_convnet` (channels from the 4x4 map up to the image, and from the image down to the 4x4 map) and by
     `mlp` (hidden layers); left out, each has its own. `latent_dimension` is 64 when left out; a RealNVP base has
-    as many latents as the data has numbers.
+    as many latents as the data has numbers, and a normal prior.
     """
 
     network: Literal["resize_convnet", "dcgan", "sngan_convnet", "sngan_resnet", "mlp"] = "resize_convnet"
     base: Literal["implicit", "realnvp", "foreign"] = "implicit"
     conditional: bool = False  # base and energy read the labels of the data
+    prior: PriorSettings = PriorSettings()
     latent_dimension: PositiveInt | None = None
     base_widths: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
     energy_widths: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
@@ -62,4 +97,6 @@ class ModelSettings(StrictModel):
             raise ValueError('base = "foreign" needs the section [model.foreign] with its generator')
         if self.base != "foreign" and self.foreign is not None:
             raise ValueError(f'[model.foreign] is given, but base = "{self.base}": say base = "foreign"')
+        if self.base == "realnvp" and self.prior.kind != "normal":
+            raise ValueError(f'prior.kind = "{self.prior.kind}", but base = "realnvp" is a flow of the normal prior')
         return self

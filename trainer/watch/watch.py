@@ -12,6 +12,7 @@ from torch import nn
 from gebm.trainer.batch_norm import recompute_statistics
 from gebm.trainer.chains import langevin_step
 from gebm.trainer.log_partition import prior_draws, prior_labels
+from gebm.trainer.model.prior import on_normal, to_normal
 from gebm.trainer.noise import GlobalNoise
 from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.state import TrainingState
@@ -81,7 +82,7 @@ class Watch:
             return None
         if state.chains is not None:
             labels = None if state.chain_labels is None else state.chain_labels[:count]
-            return grid(apply_in_chunks(state.model.base, state.chains[:count], labels))
+            return grid(apply_in_chunks(on_normal(self._base(), state.model.prior), state.chains[:count], labels))
         labels = prior_labels(state, self.job.seed, "watch-grid", count)
         images = apply_in_chunks(self._base(), prior_draws(state, self.job.seed, "watch-grid", count), labels)
         if energy is not None:
@@ -96,6 +97,8 @@ class Watch:
         latents, labels = share_of_draws(self._fid_count, "watch-fid", seed, state, workers)
         base = self._base()
         if state.phase == "energy":
+            # Chains are of normal latents.
+            base, latents = on_normal(base, state.model.prior), to_normal(state.model.prior, latents)
             rows, energy = share(self._fid_count, workers), self._energy()
             noise = GlobalNoise(seed, self._fid_count, rows, latents.device, state.dtype)
             for step in range(self.settings.fid_chain_steps):

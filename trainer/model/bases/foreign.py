@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
-from gebm.trainer.model.settings import ForeignSettings, ImageShape
+from gebm.trainer.model.prior import from_normal
+from gebm.trainer.model.settings import ForeignSettings, ImageShape, PriorSettings
 
 RANGE_TOLERANCE = 1e-3  # beyond [-1, 1]: half precision weights overshoot a little
 TRIALS = 4  # latents that a generator is tried on
@@ -105,14 +106,19 @@ def load_weights(base: ForeignBase, settings: ForeignSettings) -> None:
 
 @torch.no_grad()
 def check_generator(
-    base: ForeignBase, settings: ForeignSettings, latents: int, image_shape: ImageShape, classes: int | None
+    base: ForeignBase,
+    settings: ForeignSettings,
+    prior: PriorSettings,
+    latents: int,
+    image_shape: ImageShape,
+    classes: int | None,
 ) -> None:
-    """Raise `InputError` unless a few draws come out in the shape of the data, finite, in [-1, 1] where they are
+    """Raise `InputError` unless a few prior draws come out in the shape of the data, finite, in [-1, 1] where they are
     images, and each as a function of its own latent alone."""
     name = f"model.foreign.generator: {settings.generator}"
     generator = torch.Generator().manual_seed(0)
     parameter = next(base.parameters(), torch.zeros(()))
-    inputs = [torch.randn(TRIALS, latents, generator=generator).to(parameter.dtype)]
+    inputs = [from_normal(prior, torch.randn(TRIALS, latents, generator=generator)).to(parameter.dtype)]
     if classes is not None:
         inputs.append(torch.arange(TRIALS) % classes)
     try:
