@@ -50,7 +50,8 @@ def test_records_come_in_item_order_and_the_manifest_names_them(tmp_path: Path, 
     assert told[0].done == 0 and told[-1].done == told[-1].total == 6 and told[-1].units_done == 60
     assert told[-1].rate > 0
     pids = {pid for state in told for pid in state.actor_pids}
-    assert pids == {info["pid"] for info in started} and 1 <= len(pids) <= 2
+    # An actor that is slow to start may do so after the last progress.
+    assert pids and pids <= {info["pid"] for info in started} and len(started) <= 2
     assert os.getpid() not in pids
 
 
