@@ -11,6 +11,7 @@ from gebm.sampler import SamplerSettings, draw
 from gebm.sampler.chain import run_chain, sample_from
 from gebm.sampler.mala import mala
 from gebm.sampler.potential import latent_energy
+from gebm.sampler.samplers import build_sampler
 from gebm.trainer.model import GEBM
 from tests.sampler.small_models import small_model
 
@@ -94,6 +95,24 @@ def test_a_wrong_override_names_itself(model: GEBM) -> None:
         draw(model, 1, stepsize=0.1)
     with pytest.raises(ValueError, match="step_size"):
         draw(model, 1, step_size=-0.1)
+
+
+def test_acceptance_of_a_ladder_is_that_of_its_coldest_rung(model: GEBM) -> None:
+    settings = SamplerSettings(
+        name="mala", step_size=0.5, inverse_temperature=4.0, tempering={"hottest": 0.1, "rungs": 3}
+    )
+    algorithm = build_sampler(model, settings)
+    generator = torch.Generator().manual_seed(6)
+    state = first = algorithm.init(model.sample_prior(50, generator), generator)
+    replay, rungs = generator.get_state(), []
+    for _ in range(10):
+        state, info = algorithm.step(state, generator)
+        rungs.append(info.acceptance.view(3, 50).mean(1))
+    generator.set_state(replay)
+    result = run_chain(algorithm, first, 10, generator, latent_energy(model))
+    cold, _, hot = torch.stack(rungs).mean(0).tolist()
+    assert result.acceptance == pytest.approx(cold)
+    assert hot > cold + 0.05
 
 
 def test_the_observer_sees_every_chain_without_gradients(model: GEBM) -> None:

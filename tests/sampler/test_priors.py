@@ -155,6 +155,18 @@ def test_kernels_without_acceptance_step_come_close_and_stay_inside(
     assert (samples.latents - model.sample_prior(8_000, torch.Generator().manual_seed(3))).abs().mean() > 0.2
 
 
+@pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS.keys())
+def test_chains_begin_at_the_latents_that_they_are_given(prior: PriorSettings) -> None:
+    """As the base's samples do: image i of base and model come from one latent."""
+    model = quadratic_model(STIFFNESS, prior)
+    latents = model.sample_prior(500, torch.Generator().manual_seed(6))
+    still = sample_from(model, SamplerSettings(name="ula", steps=0), latents, torch.Generator())
+    base = sample_from(model, SamplerSettings(name="base"), latents, torch.Generator())
+    torch.testing.assert_close(still.latents, latents, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(still.images, base.images, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(still.energies[0], base.energies[0], rtol=1e-4, atol=1e-4)
+
+
 def test_descent_by_transport_stays_inside_and_goes_down() -> None:
     """In normal coordinates too. The first step is all descent: nothing holds it at its anchor yet."""
     prior = PRIORS["uniform"]

@@ -156,6 +156,13 @@ def test_each_rung_moves_by_its_own_step_size() -> None:
     assert moved[0].max() < 1e-4 and moved[1:].mean() > 0.1
 
 
+def test_the_acceptance_of_exchanges_is_over_the_turns_of_each_pair() -> None:
+    """Of three transitions the first pair has two turns, the second one; without any turn it is 0."""
+    sums = torch.tensor([1.0, 0.25, 0.5], dtype=torch.float64)
+    assert swap_acceptance(TemperingState(None, torch.tensor(3), sums)).tolist() == [0.5, 0.25, 0.25]
+    assert swap_acceptance(TemperingState(None, torch.tensor(1), sums * 0)).tolist() == [0, 0, 0]
+
+
 def test_the_ladder_goes_down_in_equal_ratios() -> None:
     torch.testing.assert_close(ladder(8.0, 1.0, 4), torch.tensor([8.0, 4, 2, 1], dtype=torch.float64))
 

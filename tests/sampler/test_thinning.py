@@ -47,6 +47,7 @@ def test_as_many_chains_run_as_the_samples_need(model: GEBM) -> None:
     single = draw(model, 7, SETTINGS, samples_per_chain=1, steps=0, thin=1, seed=2)
     begun = draw(model, 7, SETTINGS, steps=0, seed=2)
     torch.testing.assert_close(begun[:3], single[:3])
+    assert not torch.allclose(begun[3:6], single[3:6])  # the second samples of those three
 
 
 def test_a_shard_of_thinned_chains_has_its_number_of_samples_in_order(model: GEBM, tmp_path: Path) -> None:

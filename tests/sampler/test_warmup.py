@@ -114,6 +114,16 @@ def test_a_schedule_counts_from_the_end_of_warmup() -> None:
     assert int(begun.state.done) == 0
 
 
+def test_replicas_begin_at_prior_draws_whatever_the_scale() -> None:
+    """Deviations of 1 within 8%, 4 standard errors of 1,200; the coldest where they are told to begin."""
+    settings = SamplerSettings(name="mala", tempering={"rungs": 4, "hottest": 0.1}, scale=SCALES)
+    model = gaussian_model(SCALES)
+    state = build_sampler(model, settings).init(torch.zeros(400, 3), torch.Generator().manual_seed(2))
+    replicas = torch.tensor(SCALES) * state.chains.replicas.position
+    assert torch.equal(replicas[:400], torch.zeros(400, 3))
+    torch.testing.assert_close(replicas[400:].std(0), torch.ones(3), rtol=0.08, atol=0)
+
+
 def test_rungs_of_a_ladder_have_step_sizes_of_their_own() -> None:
     """The hot ones larger: their target is wider."""
     settings = SamplerSettings(
