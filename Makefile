@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 PACKAGES := cluster evaluation trainer sampler launch
 
-.PHONY: setup demo test lint types format bench drill clean
+.PHONY: setup demo test lint types format bench peers drill clean
 
 setup: $(VENV)/.ready
 
@@ -39,6 +39,14 @@ format: setup
 
 bench: setup
 	$(VENV)/bin/python -m tests.benchmarks.pipeline
+
+# What benchmarks compare with and does not fit into one environment with what gebm pins.
+peers: $(VENV)/peers/blackjax/.ready
+
+$(VENV)/peers/blackjax/.ready: tests/benchmarks/blackjax.txt
+	$(PYTHON) -m venv $(VENV)/peers/blackjax
+	$(VENV)/peers/blackjax/bin/python -m pip install --quiet --progress-bar off --no-deps -r tests/benchmarks/blackjax.txt
+	@touch $@
 
 drill: setup
 	$(VENV)/bin/python -m tests.drills.storms
