@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gebm.cluster import storage
-from gebm.cluster.blocks import BlockCache, BlockReader
+from gebm.cluster.blocks import FETCHERS, BlockCache, BlockReader, decoders_for
 from gebm.cluster.errors import InputError
 from gebm.cluster.index import load_index
 from gebm.cluster.lane_order import LaneOrder
@@ -20,8 +20,6 @@ from gebm.cluster.vectors import VECTOR_TYPE
 CACHE_BYTES = 256 << 20
 """Decoded samples that a worker holds."""
 BATCHES_AHEAD = 2
-MOST_THREADS = 4
-"""More would wait for each other: half the time of decoding a small image is Python's."""
 ROWS_AT_ONCE = 2048
 """Rows whose places are computed together."""
 
@@ -41,7 +39,7 @@ class LaneReader:
     `rows`, int64 (n,), are the rows of the global batch that this rank holds, in the order of its own
     batches, so that `z_global[rows]` are the latents that go with them. Decoded blocks are kept, the least
     recently used dropped beyond `cache_bytes` (or what the open windows need, if that is more); those of the
-    next windows are read and decoded ahead by `threads` (by default one for each processor, up to four). A set
+    next windows are read ahead by a few threads, `decoders` of which decode (None: as many as are fastest). A set
     that fits is read once. For a larger one use plain .tar shards: a .tar.gz is decompressed from its beginning
     each time.
 
@@ -59,7 +57,7 @@ class LaneReader:
         rank: int = 0,
         world: int = 1,
         cache_bytes: int = CACHE_BYTES,
-        threads: int | None = None,
+        decoders: int | None = None,
     ) -> None:
         self.url = storage.absolute(url)
         self.index = index = load_index(self.url)
@@ -79,10 +77,9 @@ class LaneReader:
         self._size = self._order.window
         budget = max(cache_bytes, 3 * len(self._own) * self._size * index.sample_bytes)
         # Tars apart from the budget, so that a small compressed set stays decoded in memory whatever they weigh.
-        self._reader = BlockReader(self.url, index, size=self._size, tar_bytes=budget // 4)
-        self._blocks = BlockCache(
-            self._reader, budget=budget, threads=threads or min(MOST_THREADS, os.cpu_count() or 1)
-        )
+        decoders = decoders or decoders_for(index, os.cpu_count() or 1)
+        self._reader = BlockReader(self.url, index, size=self._size, tar_bytes=budget // 4, decoders=decoders)
+        self._blocks = BlockCache(self._reader, budget=budget, threads=max(FETCHERS, decoders))
         # Blocks are asked for and batches put together on this one thread, so nothing of that needs a lock.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lanes")
         self._ahead: dict[int, Future[LaneBatch]] = {}

@@ -43,8 +43,7 @@ def read_shard(
     stop = record.count if stop is None else stop
     if not 0 <= start < stop <= record.count:
         raise ValueError(f"samples {start} to {stop} of {record.name}, which has {record.count}")
-    samples = _read_samples(url, record, start, stop, tar)
-    return decode_samples(samples, source=storage.join(url, record.name), form=form)
+    return decode_samples(read_samples(url, record, start, stop, tar), source=storage.join(url, record.name), form=form)
 
 
 def iterate_batches(url: str, batch_size: int, start: int = 0, stop: int | None = None) -> Iterator[ImageBatch]:
@@ -62,7 +61,7 @@ def iterate_batches(url: str, batch_size: int, start: int = 0, stop: int | None 
         if low >= high:
             continue
         source = storage.join(url, record.name)
-        samples = _read_samples(url, record, low, high)
+        samples = read_samples(url, record, low, high)
         while low < high:
             missing = batch_size - sum(len(piece.keys) for piece in waiting)
             take = min(missing, high - low)
@@ -123,8 +122,11 @@ def concatenate(batches: list[ImageBatch]) -> ImageBatch:
     )
 
 
-def _read_samples(url: str, record: ShardRecord, start: int, stop: int, tar: bytes | None = None) -> Iterator[Sample]:
-    """Yield samples [start, stop) of a shard. Raises InputError when they are not what `record` says."""
+def read_samples(url: str, record: ShardRecord, start: int, stop: int, tar: bytes | None = None) -> Iterator[Sample]:
+    """Read the bytes of samples [start, stop) of a shard, and return what yields the samples; `tar` as in `read_shard`.
+
+    Raises InputError, at once or when samples are taken, when they are not what `record` says.
+    """
     source = storage.join(url, record.name)
     starts = record.starts
     begin, end = int(starts[start]), int(starts[stop]) if stop < record.count else None
@@ -134,7 +136,7 @@ def _read_samples(url: str, record: ShardRecord, start: int, stop: int, tar: byt
         data = _read(source, begin, end)
         if start == 0 and end is None:
             _check_file(data, record, source)
-    yield from samples_at(data, starts[start:stop] - begin, source=source)
+    return samples_at(data, starts[start:stop] - begin, source=source)
 
 
 def _read(source: str, begin: int, end: int | None) -> bytes:
