@@ -188,11 +188,12 @@ def test_a_kernel_that_could_leave_the_support_is_refused(name: str) -> None:
         build_sampler(model, SamplerSettings(name=name))
 
 
-def test_on_latents_as_they_are_the_potential_is_infinite_outside() -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_latents_as_they_are_the_potential_is_infinite_outside(precision: str) -> None:
     model: GEBM = quadratic_model(STIFFNESS, PRIORS["uniform"])
     latents = torch.tensor([[0.1, 0.2], [1.3, 0.0], [0.0, -0.9]])
     assert latent_potential(model)(latents).isfinite().tolist() == [True, False, False]
-    algorithm = build_sampler(model, SamplerSettings(name="mala", step_size=0.2))
+    algorithm = build_sampler(model, SamplerSettings(name="mala", step_size=0.2, precision=precision))
     generator = torch.Generator().manual_seed(5)
     state = algorithm.init(model.sample_prior(500, generator), generator)
     for _ in range(20):
