@@ -14,12 +14,12 @@ import typer
 from typer.core import TyperGroup
 
 from gebm.cluster.errors import FarmError, InputError
-from gebm.launch.cli import compare, data, demo, evaluate, report, sample, train, tune
+from gebm.launch.cli import chains, compare, data, demo, evaluate, report, sample, train, tune
 from gebm.launch.interrupts import Interrupted
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
-ORDER = ("demo", "data", "train", "tune", "sample", "evaluate", "compare", "report")
+ORDER = ("demo", "data", "train", "tune", "sample", "chains", "evaluate", "compare", "report")
 
 
 class _InOrder(TyperGroup):
@@ -44,6 +44,7 @@ app.add_typer(data.app, name="data")
 app.command(name="train")(train.command)
 app.command(name="tune")(tune.command)
 app.command(name="sample")(sample.command)
+app.command(name="chains")(chains.command)
 app.command(name="evaluate")(evaluate.command)
 app.command(name="compare")(compare.command)
 app.command(name="report")(report.command)

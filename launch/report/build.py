@@ -15,6 +15,7 @@ from gebm.launch.report.measurements import measurements
 from gebm.launch.report.modes import modes_section
 from gebm.launch.report.pictures import neighbours_section, samples_section
 from gebm.launch.report.points import points_section
+from gebm.launch.report.stages import stages_section
 from gebm.launch.report.summary import summarise_run
 from gebm.launch.report.training import training_section
 from gebm.launch.report.tuning import tuning_section
@@ -40,6 +41,7 @@ def build_report(run: str, *, progress: Callable[[int, int, str], None] | None =
         ("labels", lambda: labels_section(contents.evaluation) if contents.evaluation else None),
         ("likelihood", lambda: likelihood_section(contents.likelihood) if contents.likelihood else None),
         ("energies", lambda: chains_section(contents)),
+        ("chains", lambda: stages_section(contents)),
         ("nearest training images", lambda: None if contents.are_vectors else neighbours_section(contents)),
         ("training curves", lambda: training_section(contents)),
         ("tuning", lambda: tuning_section(contents)),
