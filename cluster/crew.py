@@ -88,8 +88,12 @@ class Crew:
         while len(self._seats) < self._actors and self._free_starts() < len(self._waiting):
             actor: Any = self._actor_class.remote()
             self._seats[actor.start.remote(self._make_worker)] = _Seat(actor)
-        ready, _ = ray.wait(list(self._seats), num_returns=1, timeout=WAIT_SECONDS)
-        if not ready:
+        references = list(self._seats)
+        if ray.wait(references, num_returns=1, timeout=WAIT_SECONDS)[0]:
+            # Of several answers Ray picks one as it likes: an actor could wait for its turn as long as others have one.
+            ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
+        else:
+            ready = []
             self._warn_if_nothing_starts()
         return [done for reference in ready if (done := self._settle(reference)) is not None]
 

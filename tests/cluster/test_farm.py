@@ -55,6 +55,32 @@ def test_records_come_in_item_order_and_the_manifest_names_them(tmp_path: Path, 
     assert os.getpid() not in pids
 
 
+def test_an_actor_that_has_come_up_is_not_passed_over_for_one_that_is_quick(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray picks among answers as it likes: here always the newest, and a driver so slow that there are several."""
+    wait_of_ray = ray.wait
+
+    def newest(references: list[Any], *, num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        if not wait_of_ray(references, num_returns=1, timeout=timeout)[0]:
+            return [], references
+        ready, _ = wait_of_ray(references, num_returns=len(references), timeout=0)
+        chosen = [each for each in references if each in ready][-num_returns:]
+        return chosen, [each for each in references if each not in chosen]
+
+    pids: set[int] = set()
+
+    def look(progress: FarmProgress) -> None:
+        pids.update(progress.actor_pids)
+        if len(pids) == 1:
+            time.sleep(5)  # by then the other one has come up too
+
+    monkeypatch.setattr("gebm.cluster.crew.ray.wait", newest)
+    output = tmp_path / "out"
+    run_farm(work_items(output), file_maker(log, 0), str(output), settings=SETTINGS, actors=2, progress=look)
+    assert len(pids) == 2
+
+
 def test_killing_an_actor_in_the_middle_changes_nothing(tmp_path: Path, log: Path) -> None:
     output = tmp_path / "out"
     killed: list[int] = []
