@@ -2,17 +2,19 @@
 
 Chains start at exact, independent draws of the target and take some steps; where they end must again be
 exact, independent draws. That is tested coordinate by coordinate at level 1e-4 for each pair of kernel and
-target (`LEVEL`): 12 pairs, so a right kernel fails this file for one seed in 800; the seeds are fixed. The
-same check must reject kernels with planted errors.
+target (`LEVEL`), and so is the detailed balance of one step: 24 checks, so that right kernels fail this file for one
+seed in 400; the seeds are fixed. The same checks must reject kernels with planted errors.
 """
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from gebm.sampler.algorithm import Algorithm, Potential
@@ -86,6 +88,46 @@ def test_an_exact_kernel_comes_from_far_away_to_its_target(name: str) -> None:
     for _ in range(120):
         state, _ = algorithm.step(state, generator)
     assert p_value(target, state.position) > LEVEL
+
+
+def balance_p_value(algorithm: Algorithm, target: Target) -> float:
+    """Of "as many chains go from here to there as back": detailed balance of one step from exact draws.
+
+    For functions `f`, `g` of a point, `f(z) g(z') - g(z) f(z')` has mean zero. Ten pairs of them; z-tests of their
+    means, the smallest p-value, times their number.
+    """
+    generator = torch.Generator().manual_seed(5)
+    before = target.draw(4 * CHAINS, generator)
+    after, info = algorithm.step(algorithm.init(before, generator), generator)
+    assert 0.1 < info.accepted.double().mean() < 0.99
+
+    def functions(z: Tensor) -> list[Tensor]:
+        a, b = target.coordinates(z)[:, :2].T
+        return [a, b, a.square(), torch.sin(2 * a), a * b]
+
+    here, there = functions(before), functions(after.position)
+    smallest, pairs = 1.0, list(itertools.combinations(range(5), 2))
+    for f, g in pairs:
+        flow = here[f] * there[g] - here[g] * there[f]
+        z = flow.mean() / (flow.std() / math.sqrt(len(flow)))
+        smallest = min(smallest, 2 * stats.norm.sf(abs(float(z))))
+    return min(1.0, len(pairs) * smallest)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS.keys())
+def test_an_exact_kernel_is_in_detailed_balance(kernel, target: Target) -> None:
+    """Level 1e-4 for each of the 12 pairs; 120,000 chains."""
+    assert balance_p_value(kernel(target.potential), target) > LEVEL
+
+
+def test_the_check_of_balance_rejects_mala_with_a_dropped_factor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def planted(target: Tensor, source: MALAState, step_size: Tensor) -> Tensor:
+        return -(target - source.position + step_size * source.gradient).square().sum(1) / (2 * step_size)
+
+    monkeypatch.setattr(importlib.import_module("gebm.sampler.mala"), "log_proposal_density", planted)
+    for target in TARGETS.values():
+        assert balance_p_value(mala(target.potential, 0.25), target) < LEVEL
 
 
 def test_mala_is_in_detailed_balance() -> None:
