@@ -69,11 +69,6 @@ def value_and_gradient(potential: Potential, position: Tensor) -> tuple[Tensor, 
     return value.detach(), gradient
 
 
-def standard_normal_like(position: Tensor, generator: torch.Generator) -> Tensor:
-    """Independent `N(0, 1)` entries of the shape, type and device of `position`."""
-    return torch.randn(position.shape, generator=generator, dtype=position.dtype, device=position.device)
-
-
 def as_step_size(step_size: StepSize) -> Tensor:
     """The step size as kernels compute with it: no axes, or `(chains,)`.
 

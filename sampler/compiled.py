@@ -5,24 +5,56 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch._dynamo import config
 
 from gebm.sampler.algorithm import Algorithm, TransitionInfo
+from gebm.sampler.random_numbers import Drawing, DrawnBefore, Noting
+
+COMPILER = {
+    "trace_autograd_ops": True,  # only so does it follow torch.autograd.grad
+    "recompile_limit": 64,  # a kernel, a potential, a number of chains: each takes one, of all samplers of a process
+}
+"""How the compiler is set while a step is compiled, and not after: training compiles too."""
 
 
 def compiled(algorithm: Algorithm) -> Algorithm:
     """`algorithm` with a compiled step: the potential, its gradient and the kernel's arithmetic fused into few loops.
 
-    Worth while where the networks are small, so that the time goes to the number of operations: chains on vectors,
-    on a density in closed form. It takes seconds to compile, once in a process. Numbers are drawn as without it, so
-    the chain is the same up to rounding.
+    Worth while where the networks are small, so that the time goes to the number of operations: chains on vectors, or
+    on a density in closed form. It takes seconds to compile, once in a process. Numbers are those that the kernel
+    would draw itself, so the chain is the same up to rounding.
     """
-    step = torch.compile(algorithm.step, dynamic=False)
+    return Algorithm(algorithm.init, _CompiledStep(algorithm))
 
-    # Only so does the compiler follow torch.autograd.grad; it looks when it compiles, and training must not be changed.
-    @config.patch(trace_autograd_ops=True)
-    def traced_step(state: Any, generator: torch.Generator) -> tuple[Any, TransitionInfo]:
-        new_state, info = step(state, generator)
-        return new_state, info
 
-    return Algorithm(algorithm.init, traced_step)
+class _CompiledStep:
+    """The first step notes which numbers it draws; later ones are given them, and so have no generator to compile."""
+
+    def __init__(self, algorithm: Algorithm):
+        def pure(state: Any, numbers: tuple[Tensor, ...]) -> tuple[Any, TransitionInfo]:
+            return algorithm.step(state, DrawnBefore(numbers))  # type: ignore[arg-type]
+
+        self.step = algorithm.step
+        # Each loop is to end where its result is needed twice: HMC's whole path would be computed again for every
+        # tensor of the new state.
+        self.pure = torch.compile(pure, dynamic=False, options={"realize_reads_threshold": 1})
+        self.notes: list[Drawing] | None = None
+        self.compiled = False
+
+    def __call__(self, state: Any, generator: torch.Generator) -> tuple[Any, TransitionInfo]:
+        if self.notes is None:
+            noting = Noting(generator)
+            done = self.step(state, noting)  # type: ignore[arg-type]
+            self.notes, self.chains = noting.notes, state.position.shape
+            return done
+        if state.position.shape != self.chains:
+            raise ValueError(
+                f"a step compiled for {tuple(self.chains)} got {tuple(state.position.shape)}: build another sampler"
+            )
+        numbers = tuple(drawing.draw(generator) for drawing in self.notes)
+        if self.compiled:
+            return self.pure(state, numbers)
+        self.compiled = True
+        with config.patch(COMPILER):
+            return self.pure(state, numbers)

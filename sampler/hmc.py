@@ -24,10 +24,10 @@ from gebm.sampler.algorithm import (
     as_step_size,
     check_positive,
     column,
-    standard_normal_like,
     value_and_gradient,
 )
 from gebm.sampler.metropolis import accept, all_finite, choose
+from gebm.sampler.random_numbers import normal
 
 
 class HMCState(NamedTuple):
@@ -51,7 +51,7 @@ def hmc(potential: Potential, step_size: StepSize, leapfrog_steps: int) -> Algor
         return HMCState(position, *value_and_gradient(potential, position))
 
     def step(state: HMCState, generator: torch.Generator) -> tuple[HMCState, TransitionInfo]:
-        velocity = standard_normal_like(state.position, generator)
+        velocity = normal(state.position, generator)
         initial = state.potential + velocity.square().sum(1) / 2
         proposed = state
         for _ in range(leapfrog_steps):

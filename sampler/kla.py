@@ -30,10 +30,10 @@ from gebm.sampler.algorithm import (
     as_step_size,
     check_positive,
     column,
-    standard_normal_like,
     value_and_gradient,
 )
 from gebm.sampler.metropolis import all_finite, always, choose
+from gebm.sampler.random_numbers import normal
 
 
 class KLAState(NamedTuple):
@@ -57,10 +57,10 @@ def kla(potential: Potential, step_size: StepSize, friction: float) -> Algorithm
     noise_scale = torch.expm1(-2 * friction * d).neg().sqrt()
 
     def init(position: Tensor, generator: torch.Generator) -> KLAState:
-        return KLAState(position, standard_normal_like(position, generator))
+        return KLAState(position, normal(position, generator))
 
     def step(state: KLAState, generator: torch.Generator) -> tuple[KLAState, TransitionInfo]:
-        noise = standard_normal_like(state.position, generator)
+        noise = normal(state.position, generator)
         middle = state.position + half * state.velocity
         value, gradient = value_and_gradient(potential, middle)
         velocity = decay * (state.velocity - half * gradient) + noise_scale * noise - half * gradient

@@ -22,10 +22,10 @@ from gebm.sampler.algorithm import (
     TransitionInfo,
     as_step_size,
     column,
-    standard_normal_like,
     value_and_gradient,
 )
 from gebm.sampler.metropolis import accept, all_finite, choose
+from gebm.sampler.random_numbers import normal
 
 
 class MALAState(NamedTuple):
@@ -62,7 +62,7 @@ def mala(potential: Potential, step_size: StepSize) -> Algorithm:
         return MALAState(position, *value_and_gradient(potential, position))
 
     def step(state: MALAState, generator: torch.Generator) -> tuple[MALAState, TransitionInfo]:
-        noise = standard_normal_like(state.position, generator)
+        noise = normal(state.position, generator)
         position = state.position - column(h) * state.gradient + noise_scale * noise
         proposed = MALAState(position, *value_and_gradient(potential, position))
         log_ratio = log_acceptance_ratio(proposed, state, h)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gebm.sampler.algorithm import TransitionInfo
+from gebm.sampler.random_numbers import uniform
 
 State = TypeVar("State", bound=tuple)
 
@@ -18,12 +19,12 @@ def accept(log_ratio: Tensor, finite: Tensor, generator: torch.Generator) -> Tra
     log_ratio, finite: `(chains,)`. Exactly one uniform number is drawn for each chain whatever the outcome,
     so that chains of one batch stay aligned with the random stream.
     """
-    uniform = torch.rand(log_ratio.shape, generator=generator, dtype=log_ratio.dtype, device=log_ratio.device)
+    threshold = uniform(log_ratio, generator).log()
     valid = finite & ~log_ratio.isnan()
     log_ratio = log_ratio.masked_fill(~valid, -torch.inf)
     return TransitionInfo(
         acceptance=log_ratio.clamp(max=0.0).exp(),
-        accepted=uniform.log() < log_ratio,
+        accepted=threshold < log_ratio,
         nonfinite=~valid,
     )
 

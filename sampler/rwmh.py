@@ -19,9 +19,9 @@ from gebm.sampler.algorithm import (
     TransitionInfo,
     as_step_size,
     column,
-    standard_normal_like,
 )
 from gebm.sampler.metropolis import accept, all_finite, choose
+from gebm.sampler.random_numbers import normal
 
 
 class RWMHState(NamedTuple):
@@ -44,7 +44,7 @@ def rwmh(potential: Potential, step_size: StepSize) -> Algorithm:
 
     @torch.no_grad()
     def step(state: RWMHState, generator: torch.Generator) -> tuple[RWMHState, TransitionInfo]:
-        position = state.position + scale * standard_normal_like(state.position, generator)
+        position = state.position + scale * normal(state.position, generator)
         proposed = RWMHState(position, potential(position))
         info = accept(state.potential - proposed.potential, all_finite(proposed.potential), generator)
         return choose(info.accepted, proposed, state), info

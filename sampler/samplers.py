@@ -11,6 +11,7 @@ from torch import Tensor
 from gebm.cluster.errors import InputError
 from gebm.sampler.algorithm import Algorithm, Potential, StepSize
 from gebm.sampler.annealing import annealed, temperature_of
+from gebm.sampler.compiled import compiled
 from gebm.sampler.dot import dot, effective_lipschitz
 from gebm.sampler.hmc import hmc
 from gebm.sampler.imh import imh
@@ -20,6 +21,7 @@ from gebm.sampler.mala import mala
 from gebm.sampler.potential import latent_energy, latent_potential, latent_tilt
 from gebm.sampler.precision import in_precision
 from gebm.sampler.preconditioning import rescaled
+from gebm.sampler.replay import cuda_graph, replayed
 from gebm.sampler.rwmh import rwmh
 from gebm.sampler.schedule import schedule_of, scheduled
 from gebm.sampler.settings import MOVING, SamplerSettings
@@ -157,7 +159,12 @@ def build_sampler(
     kernel = kernel_of(model, settings, pilot_seed, labels, scale)
     size: StepSize = settings.step_size if step_size is None else step_size
     schedule = schedule_of(settings.schedule)
-    return kernel(size) if schedule is None else scheduled(kernel, size, schedule)
+    algorithm = kernel(size) if schedule is None else scheduled(kernel, size, schedule)
+    if settings.compile:
+        algorithm = compiled(algorithm)
+    if settings.cuda_graph and next(model.parameters()).device.type == "cuda":
+        algorithm = replayed(algorithm, cuda_graph)
+    return algorithm
 
 
 def check_scale(settings: SamplerSettings, latent_dimension: int) -> None:

@@ -69,6 +69,8 @@ class SamplerSettings(StrictModel):
     in a shard, the unit of work and of loss.
     precision: of the networks that give gradients; `bfloat16` leaves exact kernels exact: acceptance, and whatever is
         reported, is by float32 energies.
+    compile: the steps by `torch.compile`: pays for small networks, of vectors say, not for convolutions on a CPU.
+    cuda_graph: on a GPU, each step as one captured graph; give false for a foreign generator that it cannot hold.
     threads: CPU threads of the arithmetic. Results in float32 depend on `chains`, `shard_size` and `threads`,
     and on nothing else of how the work was spread.
     """
@@ -94,6 +96,8 @@ class SamplerSettings(StrictModel):
     chains: PositiveInt = 50
     shard_size: PositiveInt = 250
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    cuda_graph: bool = True
     threads: PositiveInt = 1
 
     @property
@@ -149,6 +153,7 @@ def _contradictions(s: SamplerSettings) -> Iterator[str]:
     yield from only("scale", s.scale, MOVING, "it has no coordinates to rescale")
     yield from only("anneal", s.anneal, MOVING, "its target cannot be cooled")
     yield from only("tempering", s.tempering, TUNABLE, "replicas are exchanged exactly between exact kernels")
+    yield from only("compile", s.compile, MOVING | {"dot"}, "it has no arithmetic to fuse")
     yield from only("samples_per_chain > 1", s.samples_per_chain > 1, MOVING | {"imh"}, "it has no chain to thin")
     adapts = s.target_acceptance is not None or s.precondition
     if s.warmup and not adapts:

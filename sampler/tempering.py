@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gebm.sampler.algorithm import Algorithm, Potential, StepSize, TransitionInfo
+from gebm.sampler.random_numbers import uniform
 from gebm.sampler.temperature import at_temperature, tempered
 
 
@@ -70,8 +71,8 @@ def log_exchange_ratio(energy: Tensor, betas: Tensor, partner: Tensor) -> Tensor
 
 def one_coin_a_pair(energy: Tensor, partner: Tensor, generator: torch.Generator) -> Tensor:
     """Uniforms `(rungs, chains)`, the same for both members of a pair: they come to one decision."""
-    uniform = torch.rand(energy.shape, generator=generator, dtype=energy.dtype, device=energy.device)
-    return uniform[torch.minimum(torch.arange(len(partner), device=partner.device), partner)]
+    coins = uniform(energy, generator)
+    return coins[torch.minimum(torch.arange(len(partner), device=partner.device), partner)]
 
 
 def exchange(

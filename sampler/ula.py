@@ -21,10 +21,10 @@ from gebm.sampler.algorithm import (
     TransitionInfo,
     as_step_size,
     column,
-    standard_normal_like,
     value_and_gradient,
 )
 from gebm.sampler.metropolis import all_finite, always, choose
+from gebm.sampler.random_numbers import normal
 
 
 class ULAState(NamedTuple):
@@ -48,7 +48,7 @@ def ula(potential: Potential, step_size: StepSize) -> Algorithm:
         return ULAState(position, *value_and_gradient(potential, position))
 
     def step(state: ULAState, generator: torch.Generator) -> tuple[ULAState, TransitionInfo]:
-        noise = standard_normal_like(state.position, generator)
+        noise = normal(state.position, generator)
         position = state.position - h * state.gradient + noise_scale * noise
         proposed = ULAState(position, *value_and_gradient(potential, position))
         finite = all_finite(proposed.potential, proposed.gradient)
