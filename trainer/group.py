@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gebm.trainer.job import TrainingJob
 
 POLL_SECONDS = 0.5
+LONGEST_POLL_SECONDS = 5.0
 NOT_BEGUN_SECONDS = 15.0
 """A group that is told to stop, and of which no worker was heard for so long, is not waited for."""
 LAST_SECONDS = 10.0
@@ -49,12 +50,12 @@ def run_group(job: TrainingJob, group: WorkerResources, tell: Progress, stop: th
     """
     board = ProgressBoard()
     try:
-        return _Run(job, group, board, tell, stop).outcome()
+        return GroupRun(job, group, board, tell, stop).outcome()
     finally:
         board.close()
 
 
-class _Run:
+class GroupRun:
     """The driver's side of one group."""
 
     def __init__(
@@ -70,6 +71,8 @@ class _Run:
         self._errors: list[dict[str, Any]] = []
         self._word = GO_ON
         self._failure: BaseException | None = None
+        # Seconds that this process was awake: a machine that was paused has not kept its workers from giving signs.
+        self._awake = 0.0
         # Ray Train waits in a thread: the main one stays free for signals, of which it would take one for itself.
         self._fit = threading.Thread(target=self._train, args=(job, group), name="ray-train", daemon=True)
 
@@ -99,32 +102,37 @@ class _Run:
 
     def _listen(self) -> None:
         asked: float | None = None
+        last = time.monotonic()
         while self._fit.is_alive():
             self._fit.join(POLL_SECONDS)
             now = time.monotonic()
+            self._awake += min(now - last, LONGEST_POLL_SECONDS)
+            last = now
             if self._stop.is_set() and asked is None:
-                asked = now
+                asked = self._awake
                 self._tell({"event": "stopping after this round, with a checkpoint"})
             self._take(STOP if asked is not None else GO_ON)
-            self._vigil.end_silent(now, lambda sign: end_process(sign.node, sign.pid, sign.born))
-            if asked is not None and not self._vigil.begun and now - asked > NOT_BEGUN_SECONDS:
+            self._vigil.end_silent(self._awake, lambda sign: end_process(sign.node, sign.pid, sign.born))
+            if asked is not None and not self._vigil.begun and self._awake - asked > NOT_BEGUN_SECONDS:
                 self._word = STOP
                 return
         self._take(GO_ON)
 
     def _take(self, word: str) -> None:
         try:
-            records, signs = drain(self._board), signs_of_life(self._board, word)
+            for record in drain(self._board):
+                self._hear(record)
+            self._vigil.note(signs_of_life(self._board, word), self._awake)
         except RayActorError:
-            return  # it is being started again
-        for record in records:
-            if "error" in record:
-                self._errors.append(record)
-            elif "stopped" in record:
-                self._word = record["word"]
-            else:
-                self._tell(record)
-        self._vigil.note(signs, time.monotonic())
+            return  # the board is being started again
+
+    def _hear(self, record: dict[str, Any]) -> None:
+        if "error" in record:
+            self._errors.append(record)
+        elif "stopped" in record:
+            self._word = record["word"]
+        else:
+            self._tell(record)
 
     def _end_workers(self) -> None:
         """At once, without a checkpoint: whoever called does not wait."""
