@@ -26,7 +26,7 @@ from gebm.trainer.critic import (
 )
 from gebm.trainer.objectives.kale import log_mean_exp, next_log_partition
 from gebm.trainer.objectives.table import Objective
-from gebm.trainer.spectral_norm import advance_spectral_norms
+from gebm.trainer.spectral_norm import advance_spectral_norms, weights_held
 from gebm.trainer.speed import uncompiled
 from gebm.trainer.strategies.optimizer import NetworkOptimizer
 from gebm.trainer.workers import Workers
@@ -84,53 +84,59 @@ def energy_step(
     advance_spectral_norms(energy)
     points = EnergyPoints.of(real, fake, mixing, real_labels, fake_labels, chain)
     kinds, pieces = len(points.kinds), micro_batches(len(real), micro_batch)
-    with torch.set_grad_enabled(len(pieces) == 1), workers.autocast():
-        readings = [read_kinds(energy, objective, points.of_rows(rows)) for rows in pieces]
-    # (global batch, 2 or 3, ...): one collective
-    gathered = workers.gather(torch.cat([by_row(reading, kinds) for reading in readings]))
-    # Sums over the batch in half precision would lose what the losses are about.
-    gathered = gathered.to(torch.promote_types(gathered.dtype, torch.float32))
-    on_real, on_fake, *on_chain = gathered.unbind(1)
-    energy_real, energy_fake = batch_energies(objective, on_real, on_fake)
-    seen = [reading.clone().requires_grad_() for reading in (on_real, on_fake, *on_chain)]
-    on_real, on_fake, *on_chain = seen
-    if log_partition is None:
-        log_partition = log_mean_exp(-energy_fake.double())
-    log_partition = next_log_partition(log_partition, energy_fake, log_partition_rate)
-    c = log_partition.to(on_real.dtype)
-    if not on_chain:
-        loss = objective.critic_loss(on_real, on_fake, c)
-    elif objective.critic_loss_with_chains is not None:
-        loss = objective.critic_loss_with_chains(on_real, on_fake, on_chain[0], c)
-    else:
-        raise TypeError("this objective cannot learn from chains: give energy_step no chain=")
-    level = level_penalty * on_fake.mean().square() if objective.constant_is_free else 0.0
-    pulls = torch.autograd.grad(loss + level, seen)
-
-    penalty = torch.zeros((), dtype=gathered.dtype, device=real.device)
-    for rows in pieces:
-        total = torch.zeros_like(penalty)
-        if gradient_penalty:
-            between = points.between[rows].detach().requires_grad_()
-            labels = None if points.between_labels is None else points.between_labels[rows]
-            with workers.autocast(), uncompiled():
-                reading = read_critic(energy, objective, between, labels)
-                summed = gradient_penalties(objective, energies(objective, reading, on_real, on_fake), between).sum()
-            total = gradient_penalty / count * summed
-            penalty = penalty + summed.detach() / count
-            if objective.reads == "features":
-                # The energy anywhere depends on the features of the whole batch, those of other workers too.
-                if len(pieces) > 1:
-                    raise TypeError("this objective's penalty needs the whole batch: give energy_step no micro_batch=")
-                more = torch.stack(torch.autograd.grad(total, [on_real, on_fake], retain_graph=True))
-                pulls = tuple(pull + part for pull, part in zip(pulls, workers.sum(more), strict=True))
-        if len(pieces) == 1:
-            local = readings[0]
+    # One computation of each normalised weight serves the values and the penalty, where one pass brings both home.
+    with weights_held(energy, once=len(pieces) == 1):
+        with torch.set_grad_enabled(len(pieces) == 1), workers.autocast():
+            readings = [read_kinds(energy, objective, points.of_rows(rows)) for rows in pieces]
+        # (global batch, 2 or 3, ...): one collective
+        gathered = workers.gather(torch.cat([by_row(reading, kinds) for reading in readings]))
+        # Sums over the batch in half precision would lose what the losses are about.
+        gathered = gathered.to(torch.promote_types(gathered.dtype, torch.float32))
+        on_real, on_fake, *on_chain = gathered.unbind(1)
+        energy_real, energy_fake = batch_energies(objective, on_real, on_fake)
+        seen = [reading.clone().requires_grad_() for reading in (on_real, on_fake, *on_chain)]
+        on_real, on_fake, *on_chain = seen
+        if log_partition is None:
+            log_partition = log_mean_exp(-energy_fake.double())
+        log_partition = next_log_partition(log_partition, energy_fake, log_partition_rate)
+        c = log_partition.to(on_real.dtype)
+        if not on_chain:
+            loss = objective.critic_loss(on_real, on_fake, c)
+        elif objective.critic_loss_with_chains is not None:
+            loss = objective.critic_loss_with_chains(on_real, on_fake, on_chain[0], c)
         else:
-            with workers.autocast():
-                local = read_kinds(energy, objective, points.of_rows(rows))
-        pull = torch.cat([workers.own(each)[rows] for each in pulls])
-        optimizer.backward(total + (local * pull.to(local.dtype)).sum())
+            raise TypeError("this objective cannot learn from chains: give energy_step no chain=")
+        level = level_penalty * on_fake.mean().square() if objective.constant_is_free else 0.0
+        pulls = torch.autograd.grad(loss + level, seen)
+
+        penalty = torch.zeros((), dtype=gathered.dtype, device=real.device)
+        for rows in pieces:
+            total = torch.zeros_like(penalty)
+            if gradient_penalty:
+                between = points.between[rows].detach().requires_grad_()
+                labels = None if points.between_labels is None else points.between_labels[rows]
+                with workers.autocast(), uncompiled():
+                    reading = read_critic(energy, objective, between, labels)
+                    summed = gradient_penalties(
+                        objective, energies(objective, reading, on_real, on_fake), between
+                    ).sum()
+                total = gradient_penalty / count * summed
+                penalty = penalty + summed.detach() / count
+                if objective.reads == "features":
+                    # The energy anywhere depends on the features of the whole batch, those of other workers too.
+                    if len(pieces) > 1:
+                        raise TypeError(
+                            "this objective's penalty needs the whole batch: give energy_step no micro_batch="
+                        )
+                    more = torch.stack(torch.autograd.grad(total, [on_real, on_fake], retain_graph=True))
+                    pulls = tuple(pull + part for pull, part in zip(pulls, workers.sum(more), strict=True))
+            if len(pieces) == 1:
+                local = readings[0]
+            else:
+                with workers.autocast():
+                    local = read_kinds(energy, objective, points.of_rows(rows))
+            pull = torch.cat([workers.own(each)[rows] for each in pulls])
+            optimizer.backward(total + (local * pull.to(local.dtype)).sum())
     norm = optimizer.step(penalty)
     return EnergyStep(
         critic_loss=loss.detach(),

@@ -56,7 +56,7 @@ class ReferenceLoop:
         loss = self.critic_loss(next(self.images), fake, torch.rand(self.batch_size, device=fake.device))
         loss.backward()
         self.energy_optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     def base_step(self) -> float:
         """One step of the generator on the same loss."""
@@ -67,7 +67,7 @@ class ReferenceLoop:
         loss = -on_real.mean() - (torch.logsumexp(-on_fake, 0) - math.log(len(on_fake)))
         loss.backward()
         self.generator_optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     def round(self, energy_steps: int = 5) -> None:
         for _ in range(energy_steps):

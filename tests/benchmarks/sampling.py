@@ -30,6 +30,7 @@ from gebm.sampler.work import prepare
 from gebm.trainer.model import GEBM, ModelSettings, build_model, freeze
 from tests.benchmarks.against_blackjax import against_blackjax
 from tests.benchmarks.harness import Record, machine, main, matrix_rate, timed
+from tests.benchmarks.plain_networks import plain
 from tests.benchmarks.reference_chains import (
     LatentPotential,
     adjusted_langevin_step,
@@ -59,7 +60,7 @@ def make_pair(network: str) -> Pair:
     settings = ModelSettings(network=network, latent_dimension=LATENT)
     # Made twice: a copy of a network shares the class whose spectral norm the other one folds.
     model, peer = (build_model(settings, SHAPE, seed=0).to(device).eval() for _ in range(2))
-    return Pair(prepare(freeze(model)), LatentPotential(peer.base, peer.energy_network, BETA))
+    return Pair(prepare(freeze(model)), LatentPotential(peer.base, plain(peer.energy_network), BETA))
 
 
 def check_gradients(pair: Pair, chains: int = 4) -> None:

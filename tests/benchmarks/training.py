@@ -11,7 +11,6 @@ needed alone) over those that a matrix product of the same precision does in the
 
 from __future__ import annotations
 
-import copy
 import itertools
 import statistics
 import tempfile
@@ -29,7 +28,7 @@ from gebm.cluster.shards import encode_png, write_shard
 from gebm.trainer.driver import train
 from gebm.trainer.log_partition import apply_network
 from gebm.trainer.metrics import TIMINGS, read_metrics
-from gebm.trainer.model import ModelSettings
+from gebm.trainer.model import ModelSettings, build_model
 from gebm.trainer.noise import GlobalNoise
 from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.real_data import RealBatch
@@ -40,12 +39,15 @@ from gebm.trainer.state import initial_state
 from gebm.trainer.steps import base_step, energy_step
 from gebm.trainer.workers import Workers
 from tests.benchmarks.harness import Record, interleaved, machine, main, matrix_rate, timed
+from tests.benchmarks.plain_networks import plain
 from tests.benchmarks.reference_loop import ReferenceLoop
 
 PEER = "plain PyTorch loop, float32"
 SHAPE = (3, 32, 32)
 LATENT = 100
 ENERGY_STEPS = 5
+DISTRIBUTED_BATCH = 32
+"""Of all workers together: each then has 16, as many as the steps that are timed above."""
 PENALTY = 1.0
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # of the critic's loss, by the precision it is computed in
 
@@ -86,8 +88,8 @@ class Ours:
         )
         half = torch.bfloat16 if dtype == "bfloat16" else None
         self.workers = Workers(Accelerator(cpu=not torch.cuda.is_available()), half)
-        model = ModelSettings(network=network, latent_dimension=LATENT)
-        self.state = initial_state(model, self.settings, SHAPE, 0, self.workers)
+        self.model_settings = ModelSettings(network=network, latent_dimension=LATENT)
+        self.state = initial_state(self.model_settings, self.settings, SHAPE, 0, self.workers)
         rows = torch.arange(batch_size)
         self.noise = GlobalNoise(0, batch_size, rows, self.workers.device, self.state.dtype)
         self.batches = batches(batch_size, self.workers.device)
@@ -138,8 +140,10 @@ def batches(batch_size: int, device: torch.device) -> Iterator[Tensor]:
 
 
 def reference(ours: Ours) -> ReferenceLoop:
-    """The peer with a copy of our networks, as plain PyTorch has them: float32, contiguous."""
-    model = copy.deepcopy(ours.state.model).to(memory_format=torch.contiguous_format).train()
+    """The peer with our weights in networks as plain PyTorch has them: float32, contiguous."""
+    model = build_model(ours.model_settings, SHAPE, seed=0)
+    model.load_state_dict(ours.state.model.state_dict())
+    model = plain(model.to(ours.workers.device)).train()
     size = ours.settings.batch_size
     images = batches(size, ours.workers.device)
     return ReferenceLoop(model.base, model.energy_network, images, LATENT, size, PENALTY)
@@ -183,12 +187,12 @@ def measure(quick: bool) -> list[Record]:
                 work = getattr(WORK[network], step) * 1e6 * batch_size
                 share = work / mine / rates[dtype]
                 lines.append(Record(f"{network} {dtype}: {step.replace('_', ' ')}", mine, PEER, theirs, share, here))
-    return lines + distributed(quick, batch_size if on_gpu else min(batch_size, 8))
+    return lines + distributed(quick, 4 if quick else 128 if on_gpu else DISTRIBUTED_BATCH)
 
 
 def distributed(quick: bool, batch_size: int) -> list[Record]:
     """Seconds a round of a bare loop against a Ray group of one worker, and of one worker against two."""
-    rounds, here = (4, machine()) if quick else (8, machine())
+    rounds, here = (4, machine()) if quick else (6, machine())
     threads = torch.get_num_threads()
     if not torch.cuda.is_available():
         torch.set_num_threads(1)  # as a worker with one CPU has

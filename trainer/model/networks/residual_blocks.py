@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
-from torch.nn.utils.parametrizations import spectral_norm
 
 from gebm.trainer.model.networks.conditional_norm import batch_norm, normalised
 from gebm.trainer.model.networks.initialisation import xavier
+from gebm.trainer.model.networks.spectral_norm import spectral_norm
 
 SHORTCUT_GAIN = math.sqrt(2.0)
 

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from gebm.trainer.model.networks.conditional_norm import batch_norm, normalised
 from gebm.trainer.model.networks.energy_head import EnergyHead, HeadedEnergy
 from gebm.trainer.model.networks.image_size import channels_and_size, published, scaled
 from gebm.trainer.model.networks.initialisation import xavier
 from gebm.trainer.model.networks.residual_blocks import DownBlock, UpBlock
+from gebm.trainer.model.networks.spectral_norm import spectral_norm
 from gebm.trainer.model.settings import ImageShape
 
 
