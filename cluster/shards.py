@@ -21,10 +21,13 @@ from pydantic import field_validator, model_validator
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.image_form import AS_STORED, ImageForm, bring_to_form, orientation_of
+from gebm.cluster.pixel_arrays import decode_pixels, holds_pixels
 from gebm.cluster.settings import StrictModel
-from gebm.cluster.vectors import VECTOR_FIELD, decode_vector
+from gebm.cluster.vectors import decode_vector
 
 IMAGE_FIELDS = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm")
+ARRAY_FIELD = "npy"
+"""A vector, or an image as raw pixels."""
 LABEL_FIELD = "cls"
 END_OF_ARCHIVE = bytes(2 * tarfile.BLOCKSIZE)
 MEMBER = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
@@ -194,24 +197,39 @@ def parse_tar(data: bytes, *, source: str) -> Iterator[Sample]:
 def sample_values(sample: Sample, *, source: str, form: ImageForm = AS_STORED) -> np.ndarray:
     """Decode what a sample holds: its image in `form`, uint8 (channels, height, width), or its vector, float32 (d,).
 
-    A vector beside an image is one of the fields that nobody reads. Raises InputError.
+    An array beside an image is one of the fields that nobody reads, and so is `latent.npy` beside `npy`.
+    Raises InputError.
     """
-    images, vectors = [], []
+    images, arrays = [], []
     for field in sample.fields:
         ending = field.rsplit(".", 1)[-1]
         if ending in IMAGE_FIELDS:
             images.append(field)
-        elif ending == VECTOR_FIELD:
-            vectors.append(field)
+        elif ending == ARRAY_FIELD:
+            arrays.append(field)
+    if ARRAY_FIELD in arrays:
+        arrays = [ARRAY_FIELD]
     where = f"shard {source}: sample {sample.key!r}"
-    if not images and len(vectors) == 1:
-        return decode_vector(sample.fields[vectors[0]], source=where)
+    if not images and len(arrays) == 1:
+        return _array_values(sample.fields[arrays[0]], source=where, form=form)
     if len(images) != 1:
         raise InputError(
-            f"{where} has {len(images)} images and {len(vectors)} vectors among its fields "
-            f"{sorted(sample.fields)}; exactly one of {', '.join((*IMAGE_FIELDS, VECTOR_FIELD))} is needed"
+            f"{where} has {len(images)} images and {len(arrays)} vectors among its fields "
+            f"{sorted(sample.fields)}; exactly one of {', '.join((*IMAGE_FIELDS, ARRAY_FIELD))} is needed"
         )
     return decode_image(sample.fields[images[0]], source=where, form=form)
+
+
+def _array_values(data: bytes, *, source: str, form: ImageForm) -> np.ndarray:
+    """What a `.npy` holds, as `sample_values` gives it."""
+    if not holds_pixels(data, source=source):
+        return decode_vector(data, source=source)
+    pixels = decode_pixels(data, source=source)
+    if form != AS_STORED:
+        plain = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        plain = bring_to_form(plain, form, None)
+        pixels = np.asarray(plain).reshape(plain.height, plain.width, -1)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def sample_label(sample: Sample, *, source: str) -> int | None:

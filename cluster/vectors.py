@@ -1,15 +1,11 @@
 """Vectors as samples: one `.npy` of float32 `(d,)` a sample, written the same everywhere and read strictly."""
 
-import io
-
 import numpy as np
 
 from gebm.cluster.errors import InputError
+from gebm.cluster.npy import encode_npy, read_header
 
-VECTOR_FIELD = "npy"
 VECTOR_TYPE = np.dtype("<f4")
-
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def encode_vector(vector: np.ndarray) -> bytes:
@@ -18,9 +14,7 @@ def encode_vector(vector: np.ndarray) -> bytes:
         raise ValueError(f"a vector must be float32 of shape (d,), not {vector.dtype} {vector.shape}")
     if not np.isfinite(vector).all():
         raise ValueError("a vector must be finite; it holds NaN or infinity")
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(vector), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
+    return encode_npy(vector)
 
 
 def decode_vector(data: bytes, *, source: str) -> np.ndarray:
@@ -29,20 +23,20 @@ def decode_vector(data: bytes, *, source: str) -> np.ndarray:
     Nothing is converted: a vector of another type or shape is a mistake of whoever wrote it. Objects are never
     unpickled. Raises InputError that begins with `source`.
     """
-    file = io.BytesIO(data)
-    try:
-        shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
-    except Exception as error:  # a header that is not one fails in any way whatever
-        raise InputError(f"{source} holds no sound .npy array ({error}); write or fetch it again") from error
+    header = read_header(data, source=source)
+    shape, dtype = header.shape, header.dtype
     if dtype != VECTOR_TYPE or len(shape) != 1 or shape[0] < 1:
         what = "Python objects" if dtype.hasobject else f"{dtype.str} of shape {shape}"
-        raise InputError(f"{source} is an array of {what}; a vector must be little-endian float32 of shape (d,)")
-    if len(data) - file.tell() != shape[0] * VECTOR_TYPE.itemsize:
         raise InputError(
-            f"{source} has {len(data) - file.tell()} bytes of values where its header says {shape[0]} float32; "
+            f"{source} is an array of {what}; a vector must be little-endian float32 of shape (d,), "
+            "an image uint8 of shape (height, width, 1 or 3)"
+        )
+    if len(data) - header.begin != shape[0] * VECTOR_TYPE.itemsize:
+        raise InputError(
+            f"{source} has {len(data) - header.begin} bytes of values where its header says {shape[0]} float32; "
             "write or fetch it again"
         )
-    vector = np.frombuffer(data, VECTOR_TYPE, offset=file.tell())
+    vector = np.frombuffer(data, VECTOR_TYPE, offset=header.begin)
     if not np.isfinite(vector).all():
         raise InputError(f"{source} holds NaN or infinity; repair or remove it")
     return vector
