@@ -6,20 +6,17 @@ it gets on by `report(done, total, detail)`. All but `prepare_data` and `write_r
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
-from gebm.cluster.farm import FarmProgress
 from gebm.cluster.index import index_digest, load_index
 from gebm.cluster.manifest import load_manifest
-from gebm.cluster.resources import count_cpus, count_gpus
 from gebm.evaluation.evaluate import compare, evaluate
 from gebm.evaluation.settings import EvaluationSettings
 from gebm.launch.config import Recipe
 from gebm.launch.data.sources import SOURCES
+from gebm.launch.farms import farm_report, plan_actors
 from gebm.launch.interrupts import Interrupted, stop_requests
 from gebm.launch.likelihood import measure_likelihood
 from gebm.launch.progress import Report
@@ -27,33 +24,11 @@ from gebm.launch.report import build_report
 from gebm.launch.run_directory import EVALUATION, FEATURES, TUNE, data_url
 from gebm.launch.tune import chosen_sampler, tune
 from gebm.sampler.settings import SamplerSettings
-from gebm.sampler.work import sample
+from gebm.sampler.stored import StoreSettings
+from gebm.sampler.work import CHECKPOINT_SECONDS, sample
 from gebm.trainer.driver import train
 from gebm.trainer.errors import TrainingStopped
 from gebm.trainer.model import build_model
-
-
-@dataclass(frozen=True)
-class Actors:
-    """How a farm is staffed."""
-
-    count: int
-    gpus: float
-    """GPUs of each actor."""
-
-
-def plan_actors(actors: int | None) -> Actors:
-    """One actor for each GPU of the connected cluster or, without GPUs, each CPU; or as many as asked for.
-
-    More actors than GPUs share them. Raises `InputError` for fewer than one.
-    """
-    if actors is not None and actors < 1:
-        raise InputError(f"--actors {actors}: give at least 1")
-    gpus = count_gpus()
-    if gpus:
-        count = actors or gpus
-        return Actors(count, min(1.0, gpus / count))
-    return Actors(actors or max(1, count_cpus()), 0)
 
 
 def check_input(run: str, recipe: Recipe) -> None:
@@ -184,9 +159,12 @@ def draw_samples(
     count: int,
     seed: int,
     actors: int | None,
+    gpus_per_actor: float | None = None,
+    store: StoreSettings = StoreSettings(),  # noqa: B008
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> dict[str, Any]:
     """Draw `count` images of a model (or its base) into a shard set at `output`."""
-    staff = plan_actors(actors)
+    staff = plan_actors(actors, gpus_per_actor)
     return sample(
         model_url=model_url,
         output=output,
@@ -195,6 +173,8 @@ def draw_samples(
         seed=seed,
         actors=staff.count,
         gpus_per_actor=staff.gpus,
+        store=store,
+        checkpoint_seconds=checkpoint_seconds,
         progress=farm_report(report, "samples", count),
     )
 
@@ -311,21 +291,6 @@ def digits_of_run(run: str, recipe: Recipe) -> str | None:
 def features_cache(run: str) -> str:
     """Where a run keeps the features of the images that it was evaluated on."""
     return storage.join(run, FEATURES)
-
-
-def farm_report(report: Report, unit: str, total: int = 0) -> Callable[[FarmProgress], None]:
-    """A farm's progress as a stage's: in units (samples) when their total is known, else in work items."""
-
-    def tell(progress: FarmProgress) -> None:
-        workers = len(progress.actor_pids)
-        staff = f"{workers} actor{'' if workers == 1 else 's'}"
-        if total:
-            detail = f"{unit}  {progress.rate:,.1f} a second  {staff}"
-            report(progress.units_done, total, detail)
-        else:
-            report(progress.done, progress.total, f"{unit}  {staff}")
-
-    return tell
 
 
 def _request(

@@ -16,7 +16,8 @@ from gebm.sampler.potential import check_frozen
 from gebm.sampler.precision import observer, potential_error
 from gebm.sampler.settings import SamplerSettings
 from gebm.sampler.sir import resample_model
-from gebm.sampler.warmup import start_chains
+from gebm.sampler.snapshot import packed
+from gebm.sampler.warmup import Start, WarmUp, start_again, start_chains
 from gebm.trainer.model import GEBM, in_normal_coordinates
 from gebm.trainer.model.prior import from_normal, to_normal
 
@@ -42,6 +43,21 @@ class ChainResult(NamedTuple):
     kept: tuple[Tensor, ...] = ()
 
 
+class ChainsSoFar(NamedTuple):
+    """Where chains stand that have done some of their transitions: all that they need to go on.
+
+    state: of the kernel. done: transitions. records: what was observed, by record, and kept: the latents that were to
+    be kept; both lists grow as the chains go on. acceptance, nonfinite: sums over the transitions, float64 and int64.
+    """
+
+    state: Any
+    done: int
+    records: list[Tensor]
+    kept: list[Tensor]
+    acceptance: Tensor
+    nonfinite: Tensor
+
+
 def run_chain(
     algorithm: Algorithm,
     state: Any,
@@ -50,39 +66,48 @@ def run_chain(
     observe: Callable[[Tensor], Tensor],
     record_every: int = 10,
     keep: Container[int] = (),
+    *,
+    so_far: ChainsSoFar | None = None,
+    after_step: Callable[[ChainsSoFar], None] | None = None,
 ) -> ChainResult:
     """Do `steps` transitions from `state` and record `observe(position)` on the way.
 
     observe: latents `(chains, p)` to `(chains,)` or `(k, chains)`, usually the energy `E(B(z))`; called without
     gradients, at the start, every `record_every` transitions and at the end. keep: the latents after so many
-    transitions are kept.
+    transitions are kept. after_step: is told after each transition where the chains stand; given that as `so_far`, and
+    the generator as it was then, another call goes on from there as if nothing had been.
     """
-    recorded_steps: list[int] = []
-    kept: list[Tensor] = []
-    energies: list[Tensor] = []
-    acceptance = torch.zeros((), dtype=torch.float64, device=state.position.device)
-    nonfinite = torch.zeros((), dtype=torch.int64, device=state.position.device)
-    for done in range(steps + 1):
-        if done % record_every == 0 or done == steps:
+
+    def note(at: ChainsSoFar) -> None:
+        if at.done % record_every == 0 or at.done == steps:
             with torch.no_grad():
-                energies.append(observe(state.position).detach())
-            recorded_steps.append(done)
-        if done in keep:
-            kept.append(state.position)
-        if done < steps:
-            state, info = algorithm.step(state, generator)
-            # Kept on the device: reading them would make the host wait at every step.
-            chains = len(state.position)
-            acceptance += info.acceptance[:chains].mean(dtype=torch.float64)
-            nonfinite += info.nonfinite[:chains].sum()
+                at.records.append(observe(at.state.position).detach())
+        if at.done in keep:
+            at.kept.append(at.state.position)
+
+    if so_far is None:
+        zero = torch.zeros((), dtype=torch.float64, device=state.position.device)
+        so_far = ChainsSoFar(state, 0, [], [], zero, zero.long())
+        note(so_far)
+    at = so_far
+    while at.done < steps:
+        state, info = algorithm.step(at.state, generator)
+        # Sums stay on the device: reading them would make the host wait at every step.
+        chains = len(state.position)
+        acceptance = at.acceptance + info.acceptance[:chains].mean(dtype=torch.float64)
+        nonfinite = at.nonfinite + info.nonfinite[:chains].sum()
+        at = ChainsSoFar(state, at.done + 1, at.records, at.kept, acceptance, nonfinite)
+        note(at)
+        if after_step is not None:
+            after_step(at)
     return ChainResult(
-        state=state,
-        position=state.position,
-        recorded_steps=tuple(recorded_steps),
-        energies=torch.stack(energies).cpu(),
-        acceptance=acceptance.item() / steps if steps else 1.0,
-        nonfinite=int(nonfinite.item()),
-        kept=tuple(kept),
+        state=at.state,
+        position=at.state.position,
+        recorded_steps=tuple(done for done in range(steps + 1) if done % record_every == 0 or done == steps),
+        energies=torch.stack(at.records).cpu(),
+        acceptance=at.acceptance.item() / steps if steps else 1.0,
+        nonfinite=int(at.nonfinite.item()),
+        kept=tuple(at.kept),
     )
 
 
@@ -114,6 +139,9 @@ def sample_from(
     generator: torch.Generator,
     pilot_seed: int = 0,
     labels: Tensor | None = None,
+    *,
+    snapshot: dict[str, Any] | None = None,
+    after_step: Callable[[Callable[[], dict[str, Any]]], None] | None = None,
 ) -> Samples:
     """Run one chain from each row of `prior` `(chains, p)`, all as one batch, and push it through the base.
 
@@ -121,7 +149,12 @@ def sample_from(
 
     With `settings.name = "base"` the prior draws themselves are pushed through; `sir` resamples draws of its own.
     Chains move in the normal coordinates of the prior, so that none leaves its support.
-    Raises `ValueError` when the model is not frozen.
+
+    after_step: is called after each transition, those of warm-up included, with a function that makes a snapshot of the
+    chains: plain lists, numbers and tensors. Given one as `snapshot`, and the generator as it was then, another call
+    ends with the same samples, to the bit. `base` and `sir` make none.
+
+    Raises `ValueError` when the model is not frozen, `OtherChains` for a snapshot of others.
     """
     check_frozen(model)
     if settings.name == "base":
@@ -130,11 +163,26 @@ def sample_from(
         resampled = resample_model(model, settings, len(prior), generator, labels)
         return _of_latents(model, resampled.latents, labels)._replace(found=findings_of_draws(resampled))
     model, law = in_normal_coordinates(model), model.prior
-    start = start_chains(model, settings, to_normal(law, prior), generator, pilot_seed, labels)
+    start, so_far = _begin(model, settings, to_normal(law, prior), generator, pilot_seed, labels, snapshot, after_step)
     steps = settings.transitions
     ends = range(settings.steps, steps + 1, settings.thin)
     observe = observer(model, settings, labels)
-    result = run_chain(start.algorithm, start.state, steps, generator, observe, settings.record_interval, ends)
+
+    def tell(at: ChainsSoFar) -> None:
+        if after_step is not None:
+            after_step(lambda: _snapshot(start, at))
+
+    result = run_chain(
+        start.algorithm,
+        start.state,
+        steps,
+        generator,
+        observe,
+        settings.record_interval,
+        ends,
+        so_far=so_far,
+        after_step=tell,
+    )
     with torch.no_grad():
         # One batch of chains at a time, as everywhere: memory is planned for that.
         images = torch.cat([model.generate(latents, labels) for latents in result.kept])
@@ -149,6 +197,45 @@ def sample_from(
         potential_error(result.energies, settings.inverse_temperature),
         findings_of_chains(start, result.state),
     )
+
+
+def _begin(
+    model: GEBM,
+    settings: SamplerSettings,
+    latents: Tensor,
+    generator: torch.Generator,
+    pilot_seed: int,
+    labels: Tensor | None,
+    snapshot: dict[str, Any] | None,
+    after_step: Callable[[Callable[[], dict[str, Any]]], None] | None,
+) -> tuple[Start, ChainsSoFar | None]:
+    """The chains after their warm-up and, of a snapshot that was made after it, where they stood."""
+    if snapshot is not None and "chains" in snapshot:
+        state, done, records, kept, acceptance, nonfinite = snapshot["chains"]
+        start = start_again(model, settings, latents, pilot_seed, labels, snapshot["found"], state)
+        acceptance, nonfinite = (value.to(latents.device) for value in (acceptance, nonfinite))
+        kept = [each.to(latents.device, copy=True) for each in kept]
+        records = [each.to(latents.device) for each in records]
+        return start, ChainsSoFar(start.state, done, records, kept, acceptance, nonfinite)
+
+    def tell(at: WarmUp) -> None:
+        if after_step is not None:
+            after_step(lambda: {"warm_up": packed(at)})
+
+    warm_up = None if snapshot is None else snapshot["warm_up"]
+    started = start_chains(model, settings, latents, generator, pilot_seed, labels, snapshot=warm_up, after_step=tell)
+    return started, None
+
+
+def _snapshot(start: Start, at: ChainsSoFar) -> dict[str, Any]:
+    """Records and kept latents as one tensor each: a long run has thousands of them."""
+
+    def stacked(parts: list[Tensor]) -> Tensor | list[Tensor]:
+        return torch.stack(parts).cpu() if parts else parts
+
+    lists = [stacked(at.records), stacked(at.kept)]
+    chains = [packed(at.state), at.done, *lists, packed(at.acceptance), packed(at.nonfinite)]
+    return {"found": packed((start.step_size, start.scale)), "chains": chains}
 
 
 @torch.no_grad()

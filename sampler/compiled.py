@@ -29,7 +29,10 @@ def compiled(algorithm: Algorithm) -> Algorithm:
 
 
 class _CompiledStep:
-    """The first step notes which numbers it draws; later ones are given them, and so have no generator to compile."""
+    """A step that is made once for nothing tells which numbers it draws; given them, it has no generator to compile.
+
+    All steps that count are compiled, so that chains which are taken up in the middle take the same ones.
+    """
 
     def __init__(self, algorithm: Algorithm):
         def pure(state: Any, numbers: tuple[Tensor, ...]) -> tuple[Any, TransitionInfo]:
@@ -44,10 +47,10 @@ class _CompiledStep:
 
     def __call__(self, state: Any, generator: torch.Generator) -> tuple[Any, TransitionInfo]:
         if self.notes is None:
-            noting = Noting(generator)
-            done = self.step(state, noting)  # type: ignore[arg-type]
+            before, noting = generator.get_state(), Noting(generator)
+            self.step(state, noting)  # type: ignore[arg-type]
+            generator.set_state(before)
             self.notes, self.chains = noting.notes, state.position.shape
-            return done
         if state.position.shape != self.chains:
             raise ValueError(
                 f"a step compiled for {tuple(self.chains)} got {tuple(state.position.shape)}: build another sampler"

@@ -13,7 +13,7 @@ probability of the chains at step t and `delta` the target,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -75,21 +75,16 @@ def reasonable_step_size(
     return step_size
 
 
-def tuned_steps(
+def tuned_step(
     kernel: Callable[[StepSize], Algorithm],
     state: Any,
-    step_size: Tensor,
-    steps: int,
+    averaging: DualAveraging,
     target: float,
     generator: torch.Generator,
-) -> Iterator[tuple[Any, Tensor]]:
-    """Move the chains `steps` transitions while their step size is tuned.
+) -> tuple[Any, DualAveraging]:
+    """Move the chains one transition and tune their step size by it. kernel: without work of its own.
 
-    kernel: step size to kernel, without work of its own. step_size: where the search begins, `()` or `(rungs,)`.
-    Yields after every transition the chains' state and `exp(x̄)`, the last of which is the tuned step size.
+    The tuned step size is `exp(x̄)` of the last.
     """
-    averaging = begin(reasonable_step_size(kernel, state, step_size, generator))
-    for _ in range(steps):
-        state, info = kernel(averaging.log_step.exp()).step(state, generator)
-        averaging = update(averaging, acceptance_by_rung(info.acceptance, averaging.log_step), target)
-        yield state, averaging.log_average.exp()
+    state, info = kernel(averaging.log_step.exp()).step(state, generator)
+    return state, update(averaging, acceptance_by_rung(info.acceptance, averaging.log_step), target)

@@ -7,11 +7,11 @@ number of actors nor their deaths change a byte.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from gebm.cluster import storage
@@ -19,17 +19,25 @@ from gebm.cluster.errors import InputError
 from gebm.cluster.farm import FarmProgress, WorkItem, run_farm
 from gebm.cluster.index import make_index, write_index
 from gebm.cluster.randomness import derive_seed
-from gebm.cluster.shards import ShardRecord, encode_png, write_shard
-from gebm.cluster.vectors import encode_vector
-from gebm.sampler.chain import Samples, chains_for, sample_from
-from gebm.sampler.diagnostics import describe_chains, summarise
-from gebm.sampler.findings import findings_of_run, mean_findings
-from gebm.sampler.labels import chain_batches, check_label, draw_labels
+from gebm.cluster.shards import ShardRecord, write_shard
+from gebm.sampler.diagnostics import summarise
+from gebm.sampler.findings import findings_of_run
+from gebm.sampler.labels import check_label
 from gebm.sampler.samplers import check_scale
 from gebm.sampler.settings import SamplerSettings
-from gebm.trainer.model import GEBM, load_model, model_digest, to_stored
+from gebm.sampler.shard import Batch, Content, describe_batches, joined, sample_shard
+from gebm.sampler.shard_checkpoint import ShardCheckpoint, remove_checkpoints
+from gebm.sampler.snapshot import OtherChains
+from gebm.sampler.stored import StoreSettings, stored_samples
+from gebm.trainer.model import GEBM, load_model, model_digest
 from gebm.trainer.model.build import latents_of
 from gebm.trainer.model.export import read_description
+
+__all__ = ["make_shard_worker", "prepare", "publish_index", "sample", "shard_items", "stored_samples"]
+
+CHECKPOINT_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 
@@ -43,6 +51,8 @@ def sample(
     seed: int,
     actors: int,
     gpus_per_actor: float = 0,
+    store: StoreSettings = StoreSettings(),  # noqa: B008
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     progress: Callable[[FarmProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Write `count` samples of the model at `model_url` as a shard set at `output`; Ray must be connected.
@@ -52,27 +62,36 @@ def sample(
     checked against their digests and damaged ones made again. The model and its base, sampled with the same
     seed, count and `shard_size`, start from the same prior draws and have the same labels.
 
+    store: the format of the samples, and what is kept beside them. checkpoint_seconds: so much of an actor's chains is
+    lost at the most when it dies, see `shard_checkpoint.py`; it changes no byte.
+
     Returns `{"settings": …, "shards": {item id: record}, "diagnostics": …}`, the last for the whole run.
     Raises `InputError` for a bad model, count or label, and when `output` belongs to another run.
     """
     if count < 1:
         raise InputError(f"count is {count}: ask for at least one sample")
+    if not checkpoint_seconds > 0:
+        raise InputError(f"--checkpoint-seconds {checkpoint_seconds:g}: give a number above 0")
     model_url, output = storage.absolute(model_url), storage.absolute(output)
     description = read_description(model_url)
     check_label(settings, description.classes)
     check_scale(settings, latents_of(description.network, description.image_shape))
+    store = store.of_samples(description.image_shape)
     device = "cuda" if gpus_per_actor > 0 else "cpu"
     described = {
         "kind": "samples",
         "model": model_digest(model_url),
         "sampler": settings.model_dump(mode="json"),
+        "stored": store.model_dump(mode="json"),
         "count": count,
         "seed": seed,
         "device": device,
     }
     records = run_farm(
         shard_items(settings, count, seed),
-        make_shard_worker(model_url, output, settings, derive_seed(seed, "sample", "pilot"), device),
+        make_shard_worker(
+            model_url, output, settings, derive_seed(seed, "sample", "pilot"), device, store, checkpoint_seconds
+        ),
         output,
         settings=described,
         actors=actors,
@@ -80,6 +99,7 @@ def sample(
         progress=progress,
     )
     publish_index(output, list(records.values()))
+    remove_checkpoints(output)
     found = findings_of_run(records.values())
     return {"settings": described, "shards": records, "diagnostics": {**summarise(records.values()), "found": found}}
 
@@ -106,38 +126,98 @@ def shard_items(settings: SamplerSettings, count: int, seed: int) -> list[WorkIt
 
 
 def make_shard_worker(
-    model_url: str, output: str, settings: SamplerSettings, pilot_seed: int, device: str
+    model_url: str,
+    output: str,
+    settings: SamplerSettings,
+    pilot_seed: int,
+    device: str,
+    store: StoreSettings = StoreSettings(),  # noqa: B008
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Callable[[], Callable[[WorkItem, str], Record]]:
     """What an actor runs once: it loads the model and returns the function that makes a shard."""
 
     def make_worker() -> Callable[[WorkItem, str], Record]:
         model = prepare(load_model(model_url, device=device))
+        stored = store.of_samples(model.image_shape)
+        depends_on = [model_digest(model_url), settings.model_dump(mode="json"), stored.model_dump(mode="json")]
 
         def work(item: WorkItem, attempt: str) -> Record:
             begun = time.perf_counter()
             torch.set_num_threads(item.description["threads"])
-            batches = list(sample_shard(model, settings, item, pilot_seed))
+            checkpoint = ShardCheckpoint(
+                output, item.id, [*depends_on, pilot_seed, device, list(item)], checkpoint_seconds
+            )
+            batches, before = _batches(model, settings, item, pilot_seed, stored, checkpoint)
             diagnostics = describe_batches(batches)
-            drawn = time.perf_counter()
-            name = f"{item.id}-{attempt}.tar"
-            values = torch.cat([to_stored(batch.images) for batch in batches]).cpu().numpy()
-            labels = [int(label) for batch in batches if batch.labels is not None for label in batch.labels]
-            count = item.description["count"]  # several samples a chain may be more
-            samples = stored_samples(values[:count], labels or None, first=item.description["first"])
-            record = write_shard(storage.join(output, name), samples)
+            chain_seconds = before + time.perf_counter() - begun
+            record = _write(storage.join(output, f"{item.id}-{attempt}.tar"), item, batches, stored)
+            checkpoint.remove()
             return {
                 **record.model_dump(mode="json"),
                 "image_shape": list(model.image_shape),
                 "classes": model.classes,
                 "diagnostics": diagnostics,
-                "chain_seconds": drawn - begun,
-                "energy_ess_per_second": per_second(diagnostics["energy_ess_bulk"], drawn - begun),
-                "seconds": time.perf_counter() - begun,
+                "chain_seconds": chain_seconds,
+                "energy_ess_per_second": per_second(diagnostics["energy_ess_bulk"], chain_seconds),
+                "seconds": before + time.perf_counter() - begun,
+                "seconds_taken_over": before,
             }
 
         return work
 
     return make_worker
+
+
+def _batches(
+    model: GEBM,
+    settings: SamplerSettings,
+    item: WorkItem,
+    pilot_seed: int,
+    store: StoreSettings,
+    checkpoint: ShardCheckpoint,
+) -> tuple[list[Batch], float]:
+    """The batches of a shard, and the seconds that went into what its checkpoint held: 0 without one."""
+    begun = time.perf_counter()
+    saved = checkpoint.load()
+
+    def sampled(begin: Content | None, before: float) -> list[Batch]:
+        def offer(make_content: Callable[[], Content]) -> None:
+            checkpoint.offer(lambda: {**make_content(), "seconds": before + time.perf_counter() - begun})
+
+        return sample_shard(model, settings, item, pilot_seed, store, begin, offer)
+
+    if saved is not None:
+        before: float = saved["seconds"]
+        _log.info("%s goes on from its checkpoint, %.0f s of chains in", item.id, before)
+        try:
+            return sampled(saved, before), before
+        except OtherChains as error:
+            _log.warning("%s cannot be gone on from (%s); the shard starts over", checkpoint.url, error)
+    return sampled(None, 0.0), 0.0
+
+
+def _write(url: str, item: WorkItem, batches: list[Batch], store: StoreSettings) -> ShardRecord:
+    """The shard of the item's samples. Several samples a chain may be more than it wants."""
+    rows = slice(item.description["count"])
+    values, labels, latents, energies = (
+        None if part is None else part[rows]
+        for part in (
+            joined([batch.values for batch in batches]),
+            joined([batch.labels for batch in batches]),
+            joined([batch.latents for batch in batches]),
+            joined([batch.sample_energies for batch in batches]),
+        )
+    )
+    assert values is not None and store.format is not None
+    samples = stored_samples(
+        values,
+        None if labels is None else labels.tolist(),
+        first=item.description["first"],
+        image_format=store.format,
+        latents=latents,
+        energies=energies,
+    )
+    return write_shard(url, samples)
 
 
 def prepare(model: GEBM) -> GEBM:
@@ -148,60 +228,8 @@ def prepare(model: GEBM) -> GEBM:
     return model
 
 
-def sample_shard(model: GEBM, settings: SamplerSettings, item: WorkItem, pilot_seed: int) -> Iterator[Samples]:
-    """The samples of one shard, a batch of at most `chains` at a time; too many where a chain makes several.
-
-    The prior draws and the labels come from streams of their own on the CPU: whatever sampler and device, shards
-    of the same seed and size start from the same latents and have the same labels.
-    """
-    device = next(model.parameters()).device
-    count = item.description["count"]
-    chains = chains_for(count, settings)
-    prior = model.sample_prior(count, torch.Generator().manual_seed(derive_seed(item.seed, "shard", "prior")))[:chains]
-    label_stream = torch.Generator().manual_seed(derive_seed(item.seed, "shard", "label"))
-    labels = draw_labels(model, settings, chains, label_stream)
-    generator = torch.Generator(device).manual_seed(derive_seed(item.seed, "shard", "chain"))
-    for latents, own in chain_batches(prior, labels, item.description["chains"], device):
-        yield sample_from(model, settings, latents, generator, pilot_seed, own)
-
-
-def describe_batches(batches: list[Samples]) -> dict[str, Any]:
-    """The diagnostics of a shard from those of its batches of chains."""
-    sizes = [batch.energies.shape[1] for batch in batches]
-    errors = [batch.potential_error for batch in batches if batch.potential_error is not None]
-    described = describe_chains(
-        batches[0].recorded_steps,
-        torch.cat([batch.energies for batch in batches], dim=1).numpy(),
-        float(np.average([batch.acceptance for batch in batches], weights=sizes)),
-        sum(batch.nonfinite for batch in batches),
-        float(np.max(errors)) if errors else None,
-    )
-    return {**described, "found": mean_findings([batch.found for batch in batches], sizes)}
-
-
 def per_second(number: float | None, seconds: float) -> float | None:
     return None if number is None else number / seconds
-
-
-def stored_samples(values: np.ndarray, labels: Sequence[int] | None, first: int) -> Iterable[dict[str, str | bytes]]:
-    """Shard samples of uint8 images `(n, channels, height, width)` or float32 vectors `(n, d)`.
-
-    Keyed by their number in the set, from `first`. Raises `InputError` for a vector that is not finite.
-    """
-    for number, value in enumerate(values):
-        sample: dict[str, str | bytes] = {"__key__": f"{first + number:09d}"}
-        if value.ndim == 3:
-            sample["png"] = encode_png(value.transpose(1, 2, 0))
-        elif np.isfinite(value).all():
-            sample["npy"] = encode_vector(value)
-        else:
-            raise InputError(
-                f"sample {first + number} is not finite: its latent went where the base overflows; "
-                "give a smaller sampler.step_size"
-            )
-        if labels is not None:
-            sample["cls"] = str(labels[number]).encode()
-        yield sample
 
 
 def publish_index(output: str, records: list[Record]) -> None:

@@ -21,6 +21,13 @@ Actors = Annotated[
         rich_help_panel="Where it runs",
     ),
 ]
+GpusPerActor = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of a GPU that each actor has, such as 0.5; 0: CPUs alone, even where there are GPUs.",
+        rich_help_panel="Where it runs",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from gebm.launch.cli.options import Actors, Address, Seed
+from gebm.launch.cli.options import Actors, Address, GpusPerActor, Seed
 
+STORED = "What is stored"
 PANEL = "Sampler settings (without: tuned, else the recipe's)"
 
 
@@ -20,6 +21,23 @@ def command(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Samples to draw.")] = 1000,
     seed: Seed = None,
+    image_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="png|npy",
+            help="Of images: png, or npy for raw uint8 (height, width, channels). Vectors are always npy.",
+            rich_help_panel=STORED,
+        ),
+    ] = None,
+    save: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="latents|energies",
+            help="Kept beside every sample, as latent.npy or energy.npy. May be repeated.",
+            rich_help_panel=STORED,
+        ),
+    ] = None,
     inverse_temperature: Annotated[float | None, typer.Option(rich_help_panel=PANEL)] = None,
     step_size: Annotated[float | None, typer.Option(rich_help_panel=PANEL)] = None,
     steps: Annotated[int | None, typer.Option(rich_help_panel=PANEL)] = None,
@@ -48,6 +66,14 @@ def command(
         ),
     ] = None,
     actors: Actors = None,
+    gpus_per_actor: GpusPerActor = None,
+    checkpoint_seconds: Annotated[
+        float,
+        typer.Option(
+            help="How much of its chains is lost at the most when an actor dies; changes no byte of the samples.",
+            rich_help_panel="Where it runs",
+        ),
+    ] = 60.0,
     address: Address = None,
 ) -> None:
     """Draw samples on a farm of actors, as shards.
@@ -61,6 +87,7 @@ def command(
     from gebm.launch.progress import make_display
     from gebm.launch.run_directory import load_run
     from gebm.sampler.settings import SamplerSettings
+    from gebm.sampler.stored import StoreSettings
     from gebm.trainer.model.export import find_model
 
     recipe, run, out = load_run(run), storage.absolute(run), storage.absolute(out)
@@ -78,6 +105,7 @@ def command(
     # The name first: tuned values belong to the sampler that they were tuned for.
     changed(SamplerSettings(), {"name": sampler})
     chosen = overridden(changed(stages.sampler_of(run, recipe, sampler), options), "sampler", settings or [])
+    store = changed(StoreSettings(), {"format": image_format, "save": save or None})
     model = find_model(run)
     with make_display().stage("sample") as report, connection(address):
         stages.draw_samples(
@@ -88,5 +116,8 @@ def command(
             count=count,
             seed=recipe.seed if seed is None else seed,
             actors=actors,
+            gpus_per_actor=gpus_per_actor,
+            store=store,
+            checkpoint_seconds=checkpoint_seconds,
         )
     print(out)

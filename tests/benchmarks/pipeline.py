@@ -25,8 +25,8 @@ from gebm.cluster.manifest import WorkItem, begin_manifest, new_attempt, with_it
 from gebm.launch.config import Recipe, load_recipe
 from gebm.launch.data.mnist import write_mnist
 from gebm.launch.demo import run_demo
+from gebm.launch.farms import Actors
 from gebm.launch.progress import LineDisplay
-from gebm.launch.stages import Actors
 from gebm.launch.timings import read_timings
 from gebm.trainer.driver import run_digest
 from gebm.trainer.loop import TrainingJob, train_worker
@@ -101,7 +101,7 @@ def one_process() -> Iterator[None]:
     modules = ("sampler.work", "evaluation.features", "launch.tune")
     with (
         patch("gebm.launch.demo.connection", lambda address: nullcontext()),
-        patch("gebm.launch.stages.plan_actors", lambda actors: Actors(1, float(torch.cuda.is_available()))),
+        patch("gebm.launch.stages.plan_actors", lambda *_: Actors(1, float(torch.cuda.is_available()))),
         patch("gebm.launch.stages.train", train_alone),
         patch(f"gebm.{modules[0]}.run_farm", farm_alone),
         patch(f"gebm.{modules[1]}.run_farm", farm_alone),

@@ -100,6 +100,8 @@ def test_bad_input_is_one_message_exit_code_2_and_nothing_written(arguments, mes
         (["--set", "sampler.thinn=2"], "--set sampler.thinn=2: unknown key thinn; did you mean thin?"),
         (["--set", "trainer.batch_size=2"], "--set trainer.batch_size=2: only keys of [sampler] count here"),
         (["--sampler", "kla", "--set", "sampler.target_acceptance=0.6"], "target_acceptance with name = 'kla'"),
+        (["--format", "jpg"], "--format: format: input should be 'png' or 'npy', not 'jpg'"),
+        (["--save", "latents", "--save", "energy"], "--save: save[1]: input should be 'latents' or 'energies'"),
     ],
 )
 def test_sampler_settings_that_make_no_sense_are_refused(options, message, tmp_path, capsys):

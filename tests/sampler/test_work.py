@@ -158,6 +158,7 @@ def test_samples_are_an_indexed_shard_set_with_a_full_manifest(undisturbed: dict
         "kind": "samples",
         "model": model_digest(model_url),
         "sampler": SETTINGS.model_dump(mode="json"),
+        "stored": {"format": "png", "save": []},
         "count": COUNT,
         "seed": SEED,
         "device": "cpu",
