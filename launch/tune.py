@@ -33,7 +33,7 @@ RESULT, FOLDER = "tune.json", "tune"
 class Grid(StrictModel):
     """Every combination of the values is one chain, run to the longest of `steps` and scored at each of them."""
 
-    sampler: Literal["ula", "mala", "hmc", "kla", "rwmh", "imh", "dot"]
+    sampler: Literal["ula", "ddls", "mala", "hmc", "kla", "rwmh", "imh", "dot"]
     inverse_temperatures: tuple[NonNegativeFloat, ...] = Field(default=(1.0,), min_length=1)
     step_sizes: tuple[PositiveFloat, ...] = Field(min_length=1)
     frictions: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
@@ -76,10 +76,12 @@ def tune(
     actors: int,
     gpus_per_actor: float = 0,
     progress: Callable[[FarmProgress], None] | None = None,
+    result_name: str = RESULT,
 ) -> dict[str, Any]:
     """Try every candidate on the model of `run`, write `RUN/tune.json` and return it; Ray must be connected.
 
     sampler: what is not tuned (chains, threads, shard size). extractor: used when the settings name none.
+    result_name: of the file in the run.
 
     The result holds `chosen` (`SamplerSettings`), `improves` (whether it is better than the base, see
     `choose`), `tried` (a row for each candidate and length: `sampler`, `fid`, `fid_ratio` over the base on
@@ -104,7 +106,7 @@ def tune(
         "seed": seed,
         "device": device,
     }
-    location = storage.join(run, RESULT)
+    location = storage.join(run, result_name)
     if storage.exists(location):
         before = storage.read_json(location)
         if before.get("request") == request and before.get("format_version") == FORMAT_VERSION:

@@ -12,6 +12,7 @@ from gebm.cluster.errors import InputError
 from gebm.sampler.algorithm import Algorithm, Potential, StepSize
 from gebm.sampler.annealing import annealed, temperature_of
 from gebm.sampler.compiled import compiled
+from gebm.sampler.ddls import ddls
 from gebm.sampler.dot import dot, effective_lipschitz
 from gebm.sampler.hmc import hmc
 from gebm.sampler.imh import imh
@@ -59,6 +60,13 @@ def _imh_on_model(
     return lambda step_size: algorithm
 
 
+def _ddls_on_model(
+    model: GEBM, settings: SamplerSettings, pilot_seed: int, labels: Tensor | None, scale: Tensor | None
+) -> Kernel:
+    potential = latent_potential(model, 1.0, labels)
+    return lambda step_size: ddls(potential, step_size, settings.inverse_temperature)
+
+
 def _moving(make: Callable[[SamplerSettings], OnPotential]) -> Builder:
     """A kernel of any potential, on that of a model: at one temperature, annealed, or on a ladder; rescaled or not."""
 
@@ -103,6 +111,7 @@ def _in_units(function: Potential, scale: Tensor | None) -> Potential:
 
 SAMPLERS: dict[str, Builder] = {
     "ula": _moving(lambda s: ula),
+    "ddls": _ddls_on_model,
     "mala": _moving(lambda s: mala),
     "hmc": _moving(lambda s: partial(hmc, leapfrog_steps=s.leapfrog_steps)),
     "kla": _moving(lambda s: partial(kla, friction=s.friction)),
@@ -125,7 +134,7 @@ def kernel_of(
     """
     if settings.name not in SAMPLERS:
         raise ValueError(f"{settings.name!r} has no transition kernel; one of {', '.join(SAMPLERS)} has")
-    if model.prior.kind != "normal" and settings.name in ("ula", "kla", "dot"):
+    if model.prior.kind != "normal" and settings.name in ("ula", "ddls", "kla", "dot"):
         raise ValueError(
             f"{settings.name} has no acceptance step to keep chains inside the {model.prior.kind} prior: give it "
             "in_normal_coordinates(model), whose chains cannot leave"

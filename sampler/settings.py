@@ -9,13 +9,15 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from gebm.cluster.settings import StrictModel
 
-SamplerName = Literal["base", "ula", "mala", "hmc", "kla", "rwmh", "imh", "dot", "sir"]
+SamplerName = Literal["base", "ula", "ddls", "mala", "hmc", "kla", "rwmh", "imh", "dot", "sir"]
 SAMPLER_NAMES: tuple[str, ...] = get_args(SamplerName)
 
 MOVING = frozenset({"ula", "mala", "hmc", "kla", "rwmh"})
 """Kernels of a potential that move by a step size."""
+STEPPING = MOVING | {"ddls", "dot"}
+"""All that have a step size."""
 TUNABLE = frozenset({"mala", "hmc", "rwmh"})
-"""Those of them with an acceptance step: exact at any step size."""
+"""Those of `MOVING` with an acceptance step: exact at any step size."""
 
 
 class ScheduleSettings(StrictModel):
@@ -51,8 +53,8 @@ class SamplerSettings(StrictModel):
 
     name: the kernel; `base` draws from the generator alone and ignores everything from here to `leapfrog_steps`, `sir`
     resamples prior draws and ignores all of that but the inverse temperature.
-    inverse_temperature: `beta` in `nu(z) ∝ eta(z) exp(-beta E(B(z)))`; `dot` has none.
-    step_size: `h` of ULA, MALA and random walk, `eps` of HMC, `d` of KLA, the descent's step in DOT.
+    inverse_temperature: `beta` in `nu(z) ∝ eta(z) exp(-beta E(B(z)))`; of `ddls` that of the prior too; `dot` has none.
+    step_size: `h` of ULA, MALA and random walk, `s` of DDLS, `eps` of HMC, `d` of KLA, the descent's step in DOT.
     steps: transitions from the prior to the sample.
     friction: of `kla`. leapfrog_steps: of `hmc`. draws_per_sample: of `sir`, prior draws for each sample.
     schedule: of the step size. anneal, tempering: of the inverse temperature.
@@ -147,14 +149,18 @@ def _contradictions(s: SamplerSettings) -> Iterator[str]:
             yield f"{key} with name = {s.name!r}: {why}; it is of {', '.join(sorted(names))}"
 
     changes = s.schedule.shape != "constant"
-    yield from only("schedule", changes, MOVING | {"dot"}, "it has no step size")
+    yield from only("schedule", changes, STEPPING, "it has no step size")
     yield from only("target_acceptance", s.target_acceptance, TUNABLE, "it has no acceptance that a step size changes")
     yield from only("precondition", s.precondition, MOVING, "it has no coordinates to rescale")
     yield from only("scale", s.scale, MOVING, "it has no coordinates to rescale")
     yield from only("anneal", s.anneal, MOVING, "its target cannot be cooled")
     yield from only("tempering", s.tempering, TUNABLE, "replicas are exchanged exactly between exact kernels")
-    yield from only("compile", s.compile, MOVING | {"dot"}, "it has no arithmetic to fuse")
-    yield from only("samples_per_chain > 1", s.samples_per_chain > 1, MOVING | {"imh"}, "it has no chain to thin")
+    yield from only("compile", s.compile, STEPPING, "it has no arithmetic to fuse")
+    yield from only(
+        "samples_per_chain > 1", s.samples_per_chain > 1, MOVING | {"ddls", "imh"}, "it has no chain to thin"
+    )
+    if s.name == "ddls" and s.inverse_temperature == 0:
+        yield "inverse_temperature 0 with name = 'ddls': its noise would be infinite; give a positive one"
     adapts = s.target_acceptance is not None or s.precondition
     if s.warmup and not adapts:
         yield "warmup has nothing to choose: give target_acceptance or precondition, or more steps in its place"

@@ -17,7 +17,9 @@ def command(
     out: Annotated[str, typer.Option(metavar="URL", help="Folder that gets the shards and their manifest.")],
     sampler: Annotated[
         str | None,
-        typer.Option(help="ula, kla, mala, hmc, rwmh, imh, dot, sir; base: the generator alone. Without: the tuned."),
+        typer.Option(
+            help="ula, ddls, kla, mala, hmc, rwmh, imh, dot, sir; base: the generator alone. Without: the tuned."
+        ),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Samples to draw.")] = 1000,
     seed: Seed = None,

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gebm.sampler.ddls import ddls
 from gebm.sampler.dot import dot
 from gebm.sampler.hmc import hmc
 from gebm.sampler.imh import imh
@@ -33,6 +34,7 @@ def prior(count: int, generator: torch.Generator) -> Tensor:
 
 KERNELS = {
     "ula": lambda u: ula(u, 0.2),
+    "ddls": lambda u: ddls(u, 0.2, 1.5),
     "mala": lambda u: mala(u, 0.2),
     "hmc": lambda u: hmc(u, 0.5, 3),
     "kla": lambda u: kla(u, 0.5, 1.0),

@@ -128,7 +128,7 @@ def test_base_and_model_share_labels_and_latents(url: str, request: pytest.Fixtu
     assert not np.allclose(base.images, other, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["base", "ula", "mala", "hmc", "kla", "rwmh", "imh", "dot"])
+@pytest.mark.parametrize("name", ["base", "ula", "ddls", "mala", "hmc", "kla", "rwmh", "imh", "dot"])
 def test_every_sampler_keeps_the_one_class_that_it_is_asked_for(name: str, image_url: str, tmp_path: Path) -> None:
     settings = SamplerSettings(name=name, label=2, steps=3, chains=5, shard_size=9, step_size=0.01)
     labels = first_shard(image_url, tmp_path, settings).labels

@@ -68,7 +68,7 @@ def test_an_exact_kernel_sees_float32_energies_and_bfloat16_gradients(model: GEB
     assert (gradient - slope).norm() < 0.1 * slope.norm()
 
 
-@pytest.mark.parametrize("name", ["ula", "kla", "dot"])
+@pytest.mark.parametrize("name", ["ula", "ddls", "kla", "dot"])
 def test_a_kernel_without_acceptance_step_evaluates_no_float32_network(model: GEBM, name: str) -> None:
     calls: list[torch.dtype] = []
     watched = freeze(model)

@@ -181,7 +181,7 @@ def test_descent_by_transport_stays_inside_and_goes_down() -> None:
             assert samples.energies[-1].mean() < samples.energies[0].mean()
 
 
-@pytest.mark.parametrize("name", ["ula", "kla", "dot"])
+@pytest.mark.parametrize("name", ["ula", "ddls", "kla", "dot"])
 def test_a_kernel_that_could_leave_the_support_is_refused(name: str) -> None:
     model = quadratic_model(STIFFNESS, PRIORS["uniform"])
     with pytest.raises(ValueError, match=f"{name} has no acceptance step.*in_normal_coordinates"):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gebm.sampler.algorithm import Algorithm, TransitionInfo
+from gebm.sampler.ddls import ddls
 from gebm.sampler.dot import dot
 from gebm.sampler.hmc import hmc
 from gebm.sampler.kla import kla
@@ -23,6 +24,7 @@ LEVEL = 1e-4
 
 KERNELS = {
     "ula": ula,
+    "ddls": lambda u, h: ddls(u, h, 2.0),
     "mala": mala,
     "hmc": lambda u, h: hmc(u, h, 3),
     "kla": lambda u, h: kla(u, h, 1.0),

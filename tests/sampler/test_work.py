@@ -213,7 +213,7 @@ def test_base_and_model_start_from_the_same_latents(undisturbed: dict, model_url
         assert begin[0] == pytest.approx(first[0], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mala", "hmc", "kla", "rwmh", "imh", "dot"])
+@pytest.mark.parametrize("name", ["ddls", "mala", "hmc", "kla", "rwmh", "imh", "dot"])
 def test_every_sampler_makes_shards_with_its_default_settings(model_url: str, tmp_path: Path, name: str) -> None:
     settings = SamplerSettings(name=name, steps=3, chains=5, shard_size=5)
     threads = torch.get_num_threads()
