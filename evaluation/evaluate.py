@@ -1,7 +1,8 @@
 """Are these samples good, and are they better than those of the generator that they came from?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,9 +49,6 @@ MEASURES = (
 )
 """Keys of a result that are None where they were not asked for."""
 
-SIDES = {"samples": "model", "base": "base", "reference": "real"}
-"""What each set is called in the keys of a result."""
-
 
 def evaluate(
     *,
@@ -96,47 +94,104 @@ def evaluate(
         InputError: shard sets that cannot be read or compared; unequal sizes, unless the settings allow them;
             modes or labels asked for without labelled digits.
     """
-    sets = {"samples": samples, "reference": reference} | ({"base": base} if base is not None else {})
+    return evaluate_several(
+        samples=[samples],
+        reference=reference,
+        base=base,
+        digits=digits,
+        settings=settings,
+        seed=seed,
+        cache=cache,
+        actors=actors,
+        gpus_per_actor=gpus_per_actor,
+        progress=progress,
+    )[0]
+
+
+def evaluate_several(
+    *,
+    samples: Sequence[str],
+    reference: str,
+    base: str | None = None,
+    digits: str | None = None,
+    settings: EvaluationSettings,
+    seed: int = 0,
+    cache: str | None = None,
+    actors: int = 1,
+    gpus_per_actor: float | None = None,
+    progress: Progress | None = None,
+) -> list[Result]:
+    """For each set of `samples` what `evaluate` says of it, with the same real images, base, groups and shuffles.
+
+    Features of all sets are extracted by one farm, each set's once, and one classifier reads all digits. Arguments and
+    errors as for `evaluate`.
+    """
+    names = ["samples"] if len(samples) == 1 else [f"samples {number}" for number in range(1, len(samples) + 1)]
+    given = {"reference": reference} | ({"base": base} if base is not None else {})
+    sets = dict(zip(names, samples, strict=True)) | given
     if "modes" in settings.metrics:
         check_digit_sets(sets.values(), digits, reference)
     if "labels" in settings.metrics:
         check_labelled_sets(sets.values(), digits, reference)
     warnings = _check_sets(sets, settings)
     features, description = _extract(sets, settings, cache, actors, gpus_per_actor, progress)
-    real, model, base_features = features["reference"], features["samples"], features.get("base")
     warnings += _check_dimension(features, settings)
-    tell = progress or (lambda done, total, detail: None)
+
+    def tell(before: int, part: int, detail: str) -> None:
+        if progress is not None:
+            progress(before + part, 3 * len(names), detail)
+
+    read: Result = {}
+    if digits is not None and "modes" in settings.metrics:
+        tell(0, 0, "modes covered")
+        read["modes"] = count_modes(sets, digits, reference, seed)
+    if digits is not None and "labels" in settings.metrics:
+        tell(0, 0, "labels read")
+        read["labels"] = label_agreement(sets, digits, reference, seed)
+    sides = {"real": "reference"} | ({"base": "base"} if base is not None else {})
+    results = []
+    for number, name in enumerate(names):
+        sides["model"] = name
+        seen = {f"{metric}_{side}": found[key] for metric, found in read.items() for side, key in sides.items()}
+        if "modes" in read:
+            seen["modes_classifier"] = read["modes"]["classifier"]
+        named = {side: features[key] for side, key in sides.items()}
+        measured = _measure(named, settings, seed, list(warnings), partial(tell, 3 * number))
+        results.append(measured | seen | {"extractor": description})
+    tell(3 * len(names), 0, "done")
+    return results
+
+
+def _measure(
+    features: dict[str, np.ndarray],
+    settings: EvaluationSettings,
+    seed: int,
+    warnings: list[str],
+    tell: Callable[[int, str], None],
+) -> Result:
+    """Distances and tests of the features of `model`, `real` and, if there is one, `base`, told in three parts."""
+    real, model, base = features["real"], features["model"], features.get("base")
     details: dict[str, Any] = {}
     result: Result = dict.fromkeys(MEASURES)
     if "fid" in settings.metrics:
-        tell(0, 3, "Fréchet distances")
-        found, detail = _frechet(real, model, base_features, settings.groups, seed)
+        tell(0, "Fréchet distances")
+        found, detail = _frechet(real, model, base, settings.groups, seed)
         result |= found
         details |= detail
     if "kid" in settings.metrics:
-        tell(1, 3, "kernel distances")
-        for name, generated in (("model", model), ("base", base_features)):
+        tell(1, "kernel distances")
+        for name, generated in (("model", model), ("base", base)):
             if generated is not None:
                 distance = kernel_distance(generated, real)
                 result[f"kid_{name}"] = distance.mean
                 details[f"kid_{name}"] = distance._asdict()
-    if digits is not None and "modes" in settings.metrics:
-        tell(1, 3, "modes covered")
-        counted = count_modes({SIDES[key]: url for key, url in sets.items()}, digits, reference, seed)
-        result |= {f"modes_{name}": counts for name, counts in counted.items()}
-    if digits is not None and "labels" in settings.metrics:
-        tell(1, 3, "labels read")
-        agreement = label_agreement({SIDES[key]: url for key, url in sets.items()}, digits, reference, seed)
-        result |= {f"labels_{name}": found for name, found in agreement.items()}
-    tell(2, 3, "two-sample tests")
-    found, detail = _tests(real, model, base_features, settings, seed, warnings)
+    tell(2, "two-sample tests")
+    found, detail = _tests(real, model, base, settings, seed, warnings)
     result |= found
     details |= detail
-    tell(3, 3, "done")
     return result | {
         "n_real": len(real),
         "n_generated": len(model),
-        "extractor": description,
         "warnings": warnings,
         "details": details,
     }

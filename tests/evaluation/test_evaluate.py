@@ -12,7 +12,8 @@ from gebm.cluster.errors import InputError
 from gebm.cluster.index import build_index, write_index
 from gebm.cluster.reader import read_all
 from gebm.cluster.shards import encode_png, write_shard
-from gebm.evaluation.evaluate import compare, evaluate
+from gebm.evaluation import features as features_module
+from gebm.evaluation.evaluate import compare, evaluate, evaluate_several
 from gebm.evaluation.extractors import ExtractorSettings
 from gebm.evaluation.features import extract_features
 from gebm.evaluation.frechet import FrechetStatistics, frechet_distance
@@ -127,3 +128,27 @@ def test_compare_tells_different_sets_apart_and_like_ones_not(make_shards: MakeS
     assert alike["p_value"] > 0.05
     assert alike["extractor"]["layer"] == "320"
     json.dumps([different, alike], allow_nan=False)
+
+
+def test_several_sets_are_each_measured_as_if_they_were_alone_and_features_are_extracted_once(
+    make_shards: MakeShards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, other = make_shards((100,)), make_shards((100,), seed=1)
+    near, far, base = (noisy_copy(other, tmp_path / str(noise), noise) for noise in (10.0, 60.0, 40.0))
+    request = {"reference": real, "base": base, "settings": SETTINGS, "seed": 3, "actors": 2}
+    farms: list[int] = []
+    run_farm = features_module.run_farm
+
+    def counted(items: list, *arguments: object, **options: object) -> object:
+        farms.append(len(items))
+        return run_farm(items, *arguments, **options)
+
+    monkeypatch.setattr(features_module, "run_farm", counted)
+    seen: list[tuple[int, int, str]] = []
+    both = evaluate_several(samples=[near, far], **request, progress=lambda *state: seen.append(state))
+    assert farms == [4]  # one range for each set of a hundred images
+    assert seen[-1][:2] == (6, 6)
+    assert both == [evaluate(samples=url, **request) for url in (near, far)]
+    assert both[0]["fid_ratio_interval"][1] < 1 < both[1]["fid_ratio_interval"][0]
+    with pytest.raises(InputError, match="samples 1 has 100 samples, samples 2 has 60 samples, reference has 100"):
+        evaluate_several(samples=[near, make_shards((60,))], **request)

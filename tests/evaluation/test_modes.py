@@ -11,7 +11,7 @@ import torch
 from gebm.cluster.errors import InputError
 from gebm.evaluation import digit_classifier
 from gebm.evaluation.digit_classifier import classify, digits_of, single_digits, train_digit_classifier
-from gebm.evaluation.evaluate import evaluate
+from gebm.evaluation.evaluate import evaluate, evaluate_several
 from gebm.evaluation.extractors import ExtractorSettings
 from gebm.evaluation.modes import count_modes, coverage, expected_coverage
 from gebm.evaluation.settings import EvaluationSettings
@@ -116,6 +116,9 @@ def test_an_evaluation_counts_modes_of_model_base_and_real_images(stacked, few_s
     assert found["modes_base"]["kl_to_uniform"] > 6 > 3 > found["modes_model"]["kl_to_uniform"]
     assert found["modes_real"]["n"] == 120 and found["modes_classifier"]["n"] == 360
     assert evaluate(samples=model, **request)["modes_base"] is None
+    first, second = evaluate_several(samples=[model, real], base=base, **request)
+    assert first == found
+    assert second["modes_model"] == found["modes_real"] == second["modes_real"]
 
 
 def test_modes_without_labelled_digits_are_refused_before_any_work(stacked, tiny_shards, make_shards):
