@@ -29,6 +29,26 @@ def settings_words(sampler: SamplerSettings) -> str:
     return ", ".join(words)
 
 
+LAWS = {
+    "base": "the generator's own",
+    "ula": "the target, bias O(h)",
+    "ddls": "another: tempers the prior too",
+    "mala": "the target, exact",
+    "hmc": "the target, exact",
+    "kla": "the target, bias O(d²)",
+    "rwmh": "the target, exact",
+    "imh": "the target, exact",
+    "dot": "none: a transport",
+    "sir": "the target, at many draws",
+}
+"""What each sampler's law tends to, of long chains. The target is `eta(z) exp(-beta E(B(z)))`."""
+
+
+def law_words(sampler: SamplerSettings) -> str:
+    """What the samples' law tends to in long chains; at inverse temperature 1 that of `ddls` is that of `ula`."""
+    return LAWS["ula"] if sampler.name == "ddls" and sampler.inverse_temperature == 1 else LAWS[sampler.name]
+
+
 def sampler_words(sampler: SamplerSettings) -> str:
     """`ula, β 2, step 0.01, 100 steps`: a candidate of tuning by everything that makes it up."""
     length = "" if sampler.name == "sir" else f", {sampler.steps:,} steps"

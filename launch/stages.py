@@ -197,8 +197,8 @@ def evaluate_samples(
     `digits`: labelled training images of stacked digits, for the metrics `modes` and `labels`. A result at `out` that
     came from the same images, settings and seed is returned as it is.
     """
-    request = _request(samples, reference, base, digits, settings, seed)
-    if out is not None and (found := _finished_evaluation(out, request)) is not None:
+    request = request_of(samples, reference, base, digits, settings, seed)
+    if out is not None and (found := finished_evaluation(out, request)) is not None:
         return found
     staff = plan_actors(actors)
     result = evaluate(
@@ -279,8 +279,8 @@ def is_evaluated(run: str, samples: str, reference: str, base: str | None, recip
     location = storage.join(run, EVALUATION)
     if not storage.exists(location):
         return False
-    request = _request(samples, reference, base, digits_of_run(run, recipe), recipe.evaluation, recipe.seed)
-    return _finished_evaluation(location, request) is not None
+    request = request_of(samples, reference, base, digits_of_run(run, recipe), recipe.evaluation, recipe.seed)
+    return finished_evaluation(location, request) is not None
 
 
 def digits_of_run(run: str, recipe: Recipe) -> str | None:
@@ -293,7 +293,7 @@ def features_cache(run: str) -> str:
     return storage.join(run, FEATURES)
 
 
-def _request(
+def request_of(
     samples: str, reference: str, base: str | None, digits: str | None, settings: EvaluationSettings, seed: int
 ) -> dict[str, Any]:
     """What an evaluation was asked: enough to tell whether it is the same question again.
@@ -309,7 +309,8 @@ def _request(
     }
 
 
-def _finished_evaluation(out: str, request: dict[str, Any]) -> dict[str, Any] | None:
+def finished_evaluation(out: str, request: dict[str, Any]) -> dict[str, Any] | None:
+    """The result at `out`, if it answers just this request."""
     if not storage.exists(out):
         return None
     found = storage.read_json(out)

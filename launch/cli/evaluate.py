@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,14 @@ def command(
     reference: Annotated[str, typer.Option(metavar="SHARDS", help="Shards of real ones.")],
     base: Annotated[
         str | None, typer.Option(metavar="SHARDS", help="Shards of the generator alone: adds ratios to it.")
+    ] = None,
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--samples",
+            metavar="SAMPLES",
+            help="Other samples against the same data and base, in one table. May be repeated.",
+        ),
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="Comma-separated: fid, kid, modes, labels.")] = None,
     tests: Annotated[str | None, typer.Option(help="Comma-separated: mmd, relative; 'none' for none.")] = None,
@@ -43,7 +51,10 @@ def command(
     actors: Actors = None,
     address: Address = None,
 ) -> None:
-    """FID and KID with intervals, and MMD tests, of samples against real data."""
+    """FID and KID with intervals, and MMD tests, of samples against real data.
+
+    With --samples: a table of all sets, p-values of the relative test corrected for their number.
+    """
     from gebm.cluster import storage
     from gebm.cluster.connect import connection
     from gebm.cluster.index import load_index
@@ -52,6 +63,8 @@ def command(
     from gebm.launch.config import changed
     from gebm.launch.progress import make_display
     from gebm.launch.results import print_evaluation
+    from gebm.launch.several import evaluate_models
+    from gebm.launch.several_table import print_models
 
     default = EvaluationSettings()
     settings = changed(
@@ -70,23 +83,24 @@ def command(
             ),
         },
     )
-    sets = [storage.absolute(url) if url else None for url in (samples, reference, base, digits)]
-    for url in filter(None, sets):
+    models = [storage.absolute(url) for url in (samples, *(others or []))]
+    sets = [storage.absolute(url) if url else None for url in (reference, base, digits)]
+    for url in filter(None, (*models, *sets)):
         load_index(url)
+    options: dict[str, Any] = {
+        "digits": sets[2],
+        "seed": seed,
+        "out": storage.absolute(out) if out else None,
+        "cache": storage.absolute(cache) if cache else None,
+        "actors": actors,
+    }
     with make_display().stage("evaluate") as report, connection(address):
-        result = stages.evaluate_samples(
-            str(sets[0]),
-            str(sets[1]),
-            sets[2],
-            settings,
-            report,
-            digits=sets[3],
-            seed=seed,
-            out=storage.absolute(out) if out else None,
-            cache=storage.absolute(cache) if cache else None,
-            actors=actors,
-        )
-    print_evaluation(result)
+        if others:
+            result, show = evaluate_models(models, str(sets[0]), sets[1], settings, report, **options), print_models
+        else:
+            result = stages.evaluate_samples(models[0], str(sets[0]), sets[1], settings, report, **options)
+            show = print_evaluation
+    show(result)
     if out:
         print(storage.absolute(out))
 

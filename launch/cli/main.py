@@ -14,12 +14,12 @@ import typer
 from typer.core import TyperGroup
 
 from gebm.cluster.errors import FarmError, InputError
-from gebm.launch.cli import chains, compare, data, demo, evaluate, report, sample, train, tune
+from gebm.launch.cli import chains, compare, contest, data, demo, evaluate, report, sample, train, tune
 from gebm.launch.interrupts import Interrupted
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
-ORDER = ("demo", "data", "train", "tune", "sample", "chains", "evaluate", "compare", "report")
+ORDER = ("demo", "data", "train", "tune", "sample", "chains", "evaluate", "compare", "contest", "report")
 
 
 class _InOrder(TyperGroup):
@@ -47,6 +47,7 @@ app.command(name="sample")(sample.command)
 app.command(name="chains")(chains.command)
 app.command(name="evaluate")(evaluate.command)
 app.command(name="compare")(compare.command)
+app.command(name="contest")(contest.command)
 app.command(name="report")(report.command)
 
 

@@ -9,6 +9,7 @@ from gebm.evaluation.report import Block, KeyFigures, Page, Section, render_page
 from gebm.launch.report.background import collect_versions, settings_section, time_section
 from gebm.launch.report.chains import chains_section
 from gebm.launch.report.contents import RunContents, read_contents
+from gebm.launch.report.contest import contest_section
 from gebm.launch.report.labels import labels_section
 from gebm.launch.report.likelihood import likelihood_figure, likelihood_section
 from gebm.launch.report.measurements import measurements
@@ -40,6 +41,7 @@ def build_report(run: str, *, progress: Callable[[int, int, str], None] | None =
         ("modes", lambda: modes_section(contents.evaluation) if contents.evaluation else None),
         ("labels", lambda: labels_section(contents.evaluation) if contents.evaluation else None),
         ("likelihood", lambda: likelihood_section(contents.likelihood) if contents.likelihood else None),
+        ("samplers compared", lambda: contest_section(contents)),
         ("energies", lambda: chains_section(contents)),
         ("chains", lambda: stages_section(contents)),
         ("nearest training images", lambda: None if contents.are_vectors else neighbours_section(contents)),
