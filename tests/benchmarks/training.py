@@ -46,8 +46,8 @@ PEER = "plain PyTorch loop, float32"
 SHAPE = (3, 32, 32)
 LATENT = 100
 ENERGY_STEPS = 5
-DISTRIBUTED_BATCH = 32
-"""Of all workers together: each then has 16, as many as the steps that are timed above."""
+BATCHES = (16, 64)
+"""On a CPU: small, where what a step does beside its convolutions shows, and as recipes have them."""
 PENALTY = 1.0
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # of the critic's loss, by the precision it is computed in
 
@@ -168,31 +168,30 @@ def check_losses(network: str, dtype: str, batch_size: int) -> None:
 def measure(quick: bool) -> list[Record]:
     """Steps and rounds of both pairs in both precisions; then Ray, and a second worker."""
     on_gpu, here = torch.cuda.is_available(), machine()
-    batch_size = 128 if on_gpu else 4 if quick else 16
-    repeats = 1 if quick else 3
+    sizes = (128,) if on_gpu else (4,) if quick else BATCHES
     rates = {dtype: matrix_rate(getattr(torch, dtype), seconds=0.2 if quick else 2.0) for dtype in TOLERANCE}
     print(
-        f"batch {batch_size}; matrix products: "
+        "matrix products: "
         + ", ".join(f"{dtype} {rate / 1e9:.0f} GFLOP/s" for dtype, rate in rates.items())
         + f"; bfloat16 {rates['bfloat16'] / rates['float32']:.2f} times float32"
     )
     lines: list[Record] = []
-    for network in list(WORK)[: 1 if quick else None]:
-        for dtype in TOLERANCE:
-            check_losses(network, dtype, batch_size)
-            ours = Ours(network, dtype, batch_size)
-            peer = reference(ours)
-            for step in ("energy_step", "base_step", "round"):
-                mine, theirs = interleaved(getattr(ours, step), getattr(peer, step), repeats)
-                work = getattr(WORK[network], step) * 1e6 * batch_size
-                share = work / mine / rates[dtype]
-                lines.append(Record(f"{network} {dtype}: {step.replace('_', ' ')}", mine, PEER, theirs, share, here))
-    return lines + distributed(quick, 4 if quick else 128 if on_gpu else DISTRIBUTED_BATCH)
+    for network, dtype, batch_size in itertools.product(list(WORK)[: 1 if quick else None], TOLERANCE, sizes):
+        check_losses(network, dtype, batch_size)
+        ours = Ours(network, dtype, batch_size)
+        peer = reference(ours)
+        for step in ("energy_step", "base_step", "round"):
+            mine, theirs = interleaved(getattr(ours, step), getattr(peer, step), repeats=1 if quick else 3)
+            share = getattr(WORK[network], step) * 1e6 * batch_size / mine / rates[dtype]
+            case = f"{network} {dtype} batch {batch_size}: {step.replace('_', ' ')}"
+            lines.append(Record(case, mine, PEER, theirs, share, here))
+            print(f"{case}: {theirs / mine:.2f} times the peer, {share:.0%} of the rate of matrix products", flush=True)
+    return lines + distributed(quick, sizes[-1])
 
 
 def distributed(quick: bool, batch_size: int) -> list[Record]:
     """Seconds a round of a bare loop against a Ray group of one worker, and of one worker against two."""
-    rounds, here = (4, machine()) if quick else (6, machine())
+    rounds, here = (4 if quick else 3), machine()
     threads = torch.get_num_threads()
     if not torch.cuda.is_available():
         torch.set_num_threads(1)  # as a worker with one CPU has
@@ -202,7 +201,7 @@ def distributed(quick: bool, batch_size: int) -> list[Record]:
         data = write_colours(f"{folder}/data", 40 * batch_size)
         seconds: dict[str, list[float]] = {"bare": [], "1": [], "2": []}
         for repeat in range(1 if quick else 3):
-            seconds["bare"].append(statistics.median(timed(bare.round) for _ in range(rounds // 2)))
+            seconds["bare"].append(statistics.median(timed(bare.round) for _ in range(rounds - 1)))
             for workers in (1, 2):
                 seconds[str(workers)].append(round_seconds(bare, data, f"{folder}/{workers}-{repeat}", workers, rounds))
     torch.set_num_threads(threads)
@@ -219,7 +218,7 @@ def round_seconds(bare: Ours, data: str, run: str, workers: int, rounds: int) ->
         update={
             "joint": bare.settings.joint.model_copy(update={"steps": rounds}),
             "lanes": 2,
-            "log_every": 2,
+            "log_every": 1,
             "checkpoint_every": rounds,
             "log_partition_draws": 16,
             "batch_norm_draws": 16,
