@@ -1,191 +1,249 @@
-"""The actors of a farm: starting and replacing them, handing out items, counting failures."""
+"""The crew of a farm: who of its actors does what, carried out as the scheduler and the staffing say."""
 
-import json
+from __future__ import annotations
+
 import logging
-import os
-import platform
-import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 from ray.exceptions import RayError, RayTaskError
 
+from gebm.cluster.actors import Actors, Answer, Record
 from gebm.cluster.errors import FarmError, InputError
 from gebm.cluster.manifest import WorkItem, new_attempt
+from gebm.cluster.scheduler import Idle, Policy, Scheduler
+from gebm.cluster.staffing import Staffing
+from gebm.cluster.trouble import spell, trouble_of_death, trouble_of_error
 
-Record = dict[str, Any]
-Worker = Callable[[WorkItem, str], Record]
-
-DEATHS_ALLOWED = 5
-"""An item that was in the hands of this many actors when they died is taken to be what kills them."""
 WAIT_SECONDS = 0.5
 PATIENCE_SECONDS = 30.0
+ROOM_SECONDS = 5.0
+"""Between two looks at how many actors the cluster has room for."""
+ENDED_SECONDS = 5.0
+MOST_NAMED = 20
+"""Failed items that an error names."""
 
 _log = logging.getLogger(__name__)
 
 
-class _Actor:
-    """What runs in an actor process."""
-
-    def start(self, make_worker: Callable[[], Worker]) -> dict[str, Any]:
-        self._work = make_worker()
-        node = ray.get_runtime_context().get_node_id()
-        return {"pid": os.getpid(), "node_id": node, "host": platform.node()}
-
-    def run(self, item: WorkItem, attempt: str) -> Record:
-        # What cannot go into the manifest (NaN, an array) is this item's failure, here and by name.
-        return json.loads(json.dumps(self._work(item, attempt), allow_nan=False))
-
-
 @dataclass
 class _Seat:
-    """One living actor, and the item it has: None while it starts."""
+    """One actor, what it has come to, and what it is doing: an item, or nothing while it starts or rests."""
 
-    actor: Any
-    pid: int | None = None
-    item: WorkItem | None = None
+    place: dict[str, Any] | None = None
+    """Its pid, node_id and host; None while it starts."""
+    item: str | None = None
+    items: int = 0
+    units: int = 0
+    busy_seconds: float = 0.0
+    came_up: float = 0.0
+
+    def describe(self, now: float) -> dict[str, Any]:
+        done = {"items": self.items, "units": self.units, "busy_seconds": self.busy_seconds}
+        return {**(self.place or {}), **done, "lived_seconds": now - self.came_up}
 
 
 class Crew:
-    """The actors, the items that wait and the failures so far.
+    """The crew that does `items`: `size` actors, or with None as many as the cluster has room for, looked at often.
 
     `wait` raises InputError for an InputError of a worker, FarmError when no worker can start.
     """
 
     def __init__(
         self,
-        make_worker: Callable[[], Worker],
-        items: list[WorkItem],
-        actors: int,
-        resources: dict[str, float],
-        tries: int,
+        actors: Actors,
+        items: Iterable[WorkItem],
+        size: int | None,
+        policy: Policy,
         on_actor_start: Callable[[dict[str, Any]], None] | None,
     ) -> None:
-        self._make_worker, self._actors, self._tries = make_worker, max(1, actors), tries
-        self._waiting = deque(items)
-        self._actor_class: Any = ray.remote(_Actor).options(max_restarts=0, max_task_retries=0, **resources)
+        self._actors = actors
+        self._items = {item.id: item for item in items}
+        self.scheduler = Scheduler(self._items, policy)
+        self._follows_room, self._room_at = size is None, actors.now()
+        self._staffing = Staffing(max(1, actors.room() if size is None else size), policy.tries)
         self._on_actor_start = on_actor_start
-        self._seats: dict[Any, _Seat] = {}  # by the reference of what the actor is doing
-        self._errors: dict[str, list[BaseException]] = {}
-        self._deaths: dict[str, int] = {}
-        self._failed: dict[str, BaseException] = {}
-        self._failed_starts = 0
-        self._idle_since: float | None = time.monotonic()
+        self._seats: dict[int, _Seat] = {}
+        self._resting: dict[int, None] = {}  # an ordered set
+        self._ended: set[int] = set()  # ended in the middle of something, to which there is no answer yet
+        self._started = 0
+        self._pids: list[int] | None = None
+        self._past: dict[str, dict[str, Any]] = {}
+        self._idle_since: float | None = actors.now()
 
     def has_work(self) -> bool:
-        """Say whether an item waits or is being done."""
-        return bool(self._waiting) or any(seat.item is not None for seat in self._seats.values())
+        """Say whether an item is neither done nor failed for good."""
+        return self.scheduler.open > 0
 
     def pids(self) -> list[int]:
         """Return the process ids of the actors that have come up."""
-        return [seat.pid for seat in self._seats.values() if seat.pid is not None]
+        if self._pids is None:
+            self._pids = [seat.place["pid"] for seat in self._seats.values() if seat.place is not None]
+        return self._pids
 
     def wait(self) -> list[tuple[WorkItem, Record]]:
         """Keep the actors busy for at most WAIT_SECONDS; return what was finished."""
-        while len(self._seats) < self._actors and self._free_starts() < len(self._waiting):
-            actor: Any = self._actor_class.remote()
-            self._seats[actor.start.remote(self._make_worker)] = _Seat(actor)
-        references = list(self._seats)
-        if ray.wait(references, num_returns=1, timeout=WAIT_SECONDS)[0]:
-            # Of several answers Ray picks one as it likes: an actor could wait for its turn as long as others have one.
-            ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
-        else:
-            ready = []
+        self._employ()
+        self._staff()
+        wake = self.scheduler.wake_at()
+        seconds = WAIT_SECONDS if wake is None else min(WAIT_SECONDS, max(0.0, wake - self._actors.now()))
+        answers = self._actors.answers(seconds)
+        if not answers:
             self._warn_if_nothing_starts()
-        return [done for reference in ready if (done := self._settle(reference)) is not None]
+        return [done for answer in answers if (done := self._settle(answer)) is not None]
 
-    def _free_starts(self) -> int:
-        """Actors that are still coming up and will take an item then."""
-        return sum(seat.item is None for seat in self._seats.values())
+    def _staff(self) -> None:
+        """Start the actors that are missing."""
+        now = self._actors.now()
+        if self._follows_room and now - self._room_at > ROOM_SECONDS:
+            self._staffing.limit, self._room_at = max(1, self._actors.room()), now
+        living = self.scheduler.living
+        for _ in range(self._staffing.to_start(living, living + self.scheduler.wanted(now), now)):
+            self._started += 1
+            self._seats[self._started] = _Seat()
+            self._actors.start(self._started)
 
-    def _settle(self, reference: Any) -> tuple[WorkItem, Record] | None:
+    def _employ(self) -> None:
+        """Give resting actors what there is for them, and send away those that nobody will need."""
+        now = self._actors.now()
+        scheduler = self.scheduler
+        while self._resting and (scheduler.wanted(now) or scheduler.living > 2 * scheduler.open):
+            number = next(iter(self._resting))
+            del self._resting[number]
+            self._occupy(number, now)
+
+    def _occupy(self, number: int, now: float) -> None:
+        """Let a free actor do what the scheduler says."""
+        order = self.scheduler.next_for(number, now)
+        seat = self._seats[number]
+        if order is Idle.LEAVE:
+            self.scheduler.left(number)
+            self._end(number)
+        elif order is Idle.REST:
+            self._resting[number] = None
+        else:
+            assert isinstance(order, str)
+            if len(self.scheduler.actors_of(order)) > 1:
+                _log.warning("item %s is late; actor %s does it too", order, seat.place)
+            seat.item = order
+            self._actors.do(number, self._items[order], new_attempt())
+
+    def _settle(self, answer: Answer) -> tuple[WorkItem, Record] | None:
         """Take the answer of one actor, give it the next item; return (item, record) if it finished one."""
-        seat = self._seats.pop(reference)
-        finished = None
-        try:
-            answer = ray.get(reference)
-        except RayTaskError as error:
-            self._note_error(seat, error)
-        except RayError as error:
-            self._note_death(seat, error)
+        number, error = answer.number, answer.error
+        self._ended.discard(number)
+        seat = self._seats.get(number)
+        if seat is None:
+            return None  # it was ended: another one was first
+        if error is not None:
+            _raise_bad_input(error)
+        if seat.item is None:
+            self._welcome(number, seat, answer)
             return None
-        else:
-            if seat.item is None:
-                seat.pid = answer["pid"]
-                self._failed_starts, self._idle_since = 0, None
-                if self._on_actor_start is not None:
-                    self._on_actor_start(answer)
-            else:
-                finished = seat.item, answer
-        if seat.pid is None or not self._waiting:
-            ray.kill(seat.actor)  # it could not start, or nothing is left for it
-            return finished
-        seat.item = self._waiting.popleft()
-        self._seats[seat.actor.run.remote(seat.item, new_attempt())] = seat
-        return finished
+        if error is not None and not isinstance(error, RayTaskError):
+            self._note_death(number, seat, error, answer.when)
+            return None
+        name, seat.item = seat.item, None
+        if error is not None:
+            self.scheduler.raised(number, error, answer.when, trouble_of_error(_root(error)))
+            self._occupy(number, self._actors.now())
+            return None
+        record, seconds = answer.value
+        for other in self.scheduler.finished(number, answer.when).others:
+            self._end(other)
+        seat.items += 1
+        seat.units += int(record.get("count", 0))
+        seat.busy_seconds += seconds
+        self._occupy(number, self._actors.now())
+        return self._items[name], record
 
-    def _note_error(self, seat: _Seat, error: RayTaskError) -> None:
-        cause = error.cause if isinstance(error.cause, BaseException) else error
-        if isinstance(cause, InputError):
-            raise InputError(str(cause)) from error
-        if seat.item is None:
-            self._note_failed_start(error, cause)
+    def _welcome(self, number: int, seat: _Seat, answer: Answer) -> None:
+        """Take note that an actor has come up, or has not."""
+        if answer.error is not None:
+            self._note_failed_start(number, answer.error, answer.when)
             return
-        errors = self._errors.setdefault(seat.item.id, [])
-        errors.append(cause)
-        if len(errors) < self._tries:
-            self._waiting.append(seat.item)
-        else:
-            self._failed[seat.item.id] = error
+        self._staffing.came_up()
+        seat.place, seat.came_up = answer.value, answer.when
+        self._pids = self._idle_since = None
+        self.scheduler.joined(number)
+        if self._on_actor_start is not None:
+            self._on_actor_start(dict(answer.value))
+        self._occupy(number, self._actors.now())
 
-    def _note_death(self, seat: _Seat, error: RayError) -> None:
-        ray.kill(seat.actor)  # a node that is only cut off must not go on writing
-        if seat.item is None:
-            self._note_failed_start(error, error)
-            return
-        _log.warning("actor %s died; item %s is done again by another", seat.pid, seat.item.id)
-        self._deaths[seat.item.id] = self._deaths.get(seat.item.id, 0) + 1
-        if self._deaths[seat.item.id] < DEATHS_ALLOWED:
-            self._waiting.appendleft(seat.item)
-        else:
-            self._failed[seat.item.id] = error
+    def _note_death(self, number: int, seat: _Seat, error: BaseException, when: float) -> None:
+        _log.warning("actor %s died; item %s is done again by another", seat.place, seat.item)
+        trouble = trouble_of_death(error) if isinstance(error, RayError) else trouble_of_error(error)
+        self.scheduler.died(number, error, when, trouble)
+        seat.item = None
+        self._end(number)  # a node that is only cut off must not go on writing
 
-    def _note_failed_start(self, error: BaseException, cause: BaseException) -> None:
-        self._failed_starts += 1
-        if self._failed_starts >= self._tries * self._actors:
-            raise FarmError(f"no worker could start: {_spell(cause)}") from error
+    def _note_failed_start(self, number: int, error: BaseException, when: float) -> None:
+        self._end(number)
+        self._staffing.did_not(when)
+        if self._staffing.is_hopeless(self.scheduler.living):
+            raise FarmError(f"no worker could start: {spell(_root(error))}") from error
+        _log.warning("an actor could not start: %s", spell(_root(error)))
 
     def _warn_if_nothing_starts(self) -> None:
-        if self._idle_since is not None and time.monotonic() - self._idle_since > PATIENCE_SECONDS:
+        if self._idle_since is not None and self._actors.now() - self._idle_since > PATIENCE_SECONDS:
             _log.warning(
                 "no actor has started in %.0f s: are the cluster's CPUs and GPUs held by others?",
                 PATIENCE_SECONDS,
             )
             self._idle_since = None
 
+    def _end(self, number: int) -> None:
+        seat = self._seats.pop(number)
+        self._resting.pop(number, None)
+        self._actors.end(number)
+        if seat.item is not None:
+            self._ended.add(number)
+        if seat.place is not None:
+            self._past[f"actor-{number:04d}"] = seat.describe(self._actors.now())
+            self._pids = None
+
     def dismiss(self) -> None:
         """End every actor."""
-        for seat in self._seats.values():
-            ray.kill(seat.actor)
-        self._seats.clear()
+        for number in list(self._seats):
+            self._end(number)
+
+    def await_ended(self) -> None:
+        """Wait, some seconds at the most, until those that were ended in the middle of an item are no more."""
+        deadline = self._actors.now() + ENDED_SECONDS
+        while self._ended and (left := deadline - self._actors.now()) > 0:
+            self._ended.difference_update(answer.number for answer in self._actors.answers(left))
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """Return {label: figures} of all actors that ever came up."""
+        now = self._actors.now()
+        present = {f"actor-{number:04d}": seat.describe(now) for number, seat in self._seats.items() if seat.place}
+        return dict(sorted({**self._past, **present}.items()))
 
     def raise_failures(self, total: int) -> None:
         """Raise FarmError naming the items that failed for good, if any."""
-        if not self._failed:
+        failures = list(self.scheduler.failures.values())
+        if not failures:
             return
-        causes = {
-            name: _spell(self._errors[name][-1] if self._errors.get(name) else error)
-            for name, error in self._failed.items()
-        }
-        named = "; ".join(f"{name} ({cause})" for name, cause in causes.items())
+        named = [
+            f"{each.item} ({spell(_root(each.cause))}) after {each.attempts} {'try' if each.attempts == 1 else 'tries'}"
+            for each in failures[:MOST_NAMED]
+        ]
+        if len(failures) > MOST_NAMED:
+            named.append(f"and {len(failures) - MOST_NAMED} more")
         raise FarmError(
-            f"{len(causes)} of {total} work items failed after {self._tries} tries: {named}; the others are done"
-        ) from next(iter(self._failed.values()))
+            f"{len(failures)} of {total} work items failed: {'; '.join(named)}; the others are done"
+        ) from failures[0].cause
 
 
-def _spell(error: BaseException) -> str:
-    first_line = (str(error).strip() or "no message").splitlines()[0]
-    return f"{type(error).__name__}: {first_line[:300]}"
+def _root(error: BaseException) -> BaseException:
+    """What the worker raised, where Ray has it."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, BaseException) else error
+
+
+def _raise_bad_input(error: BaseException) -> None:
+    """Raise a worker's InputError at once: no other try will end otherwise."""
+    cause = _root(error)
+    if isinstance(cause, InputError):
+        raise InputError(str(cause)) from error

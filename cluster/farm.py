@@ -7,25 +7,23 @@ result depends on the item alone, so neither deaths nor the number of actors cha
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import ray
 
-from gebm.cluster.crew import Crew, Record, Worker
+from gebm.cluster.actors import RayActors, Record, Worker
+from gebm.cluster.crew import Crew
 from gebm.cluster.errors import FarmError, InputError
-from gebm.cluster.manifest import (
-    Manifest,
-    WorkItem,
-    begin_manifest,
-    remove_strays,
-    with_items,
-    write_manifest,
-)
+from gebm.cluster.ledger import Ledger
+from gebm.cluster.manifest import WorkItem
+from gebm.cluster.scheduler import Policy
 
-__all__ = ["FarmError", "FarmProgress", "WorkItem", "run_farm"]
+__all__ = ["FarmError", "FarmProgress", "FarmSummary", "WorkItem", "run_farm"]
 
-MANIFEST_SECONDS = 1.0
-"""Least time between two writings of the manifest: with thousands of items each costs more than the item."""
+PUBLISH_SECONDS = 1.0
+"""Least time between two publications of new records."""
+TELL_SECONDS = 1.0
 
 
 class FarmProgress(NamedTuple):
@@ -42,6 +40,35 @@ class FarmProgress(NamedTuple):
     """Units a second, of this run alone."""
     actor_pids: list[int]
     """Process ids of the living actors."""
+    seconds_left: float | None = None
+    """About how long the rest will take these actors; None when nobody can know: nothing done yet, nobody there."""
+    waiting: int = 0
+    """Items that no actor has."""
+    running: int = 0
+    """Items that an actor has, or two."""
+    failed: int = 0
+    """Items that failed for good."""
+    retried: int = 0
+    """Tries after a first one, so far."""
+    reissued: int = 0
+    """Late items that were given to a second actor, so far."""
+
+
+@dataclass(frozen=True)
+class FarmSummary:
+    """What a run of a farm came to, also one that was interrupted."""
+
+    seconds: float
+    done: int
+    """Items of this run alone."""
+    failed: int
+    retried: int
+    reissued: int
+    deaths: int
+    """Of actors, busy ones and those that rested."""
+    actors: dict[str, dict[str, Any]]
+    """For each actor that came up, by its label: `host`, `pid`, `node_id`; `items` and `units` that counted;
+    `busy_seconds` in the worker's function for these, by its own clock; `lived_seconds` from when it had its worker."""
 
 
 def run_farm(
@@ -50,12 +77,14 @@ def run_farm(
     output: str | None,
     *,
     settings: dict[str, Any],
-    actors: int,
+    actors: int | None,
     cpus_per_actor: float = 1,
     gpus_per_actor: float = 0,
     tries: int = 3,
     progress: Callable[[FarmProgress], None] | None = None,
     on_actor_start: Callable[[dict[str, Any]], None] | None = None,
+    summary: Callable[[FarmSummary], None] | None = None,
+    policy: Policy = Policy(),  # noqa: B008
 ) -> dict[str, Record]:
     """Do every item on a pool of actors of the connected cluster; return {item id: record} in item order.
 
@@ -65,11 +94,16 @@ def run_farm(
     a time.
 
     With `output`, an existing `<output>/manifest.json` of the same settings and items is continued: only
-    items that are missing or whose file is damaged are done. The manifest is rewritten as items finish, also
-    when the run is interrupted. Without `output` the records are only returned.
+    items that are missing or whose file is damaged are done. Records are published as items finish, also when the
+    run is interrupted, see `Ledger`. Without `output` the records are only returned.
 
-    An item that raises is done again, up to `tries` times; then the rest is still done. `progress` is called
-    at least every second, `on_actor_start` with {"pid", "node_id", "host"} for each actor that has come up.
+    `actors`: so many, of which those that find no room come up when there is some; None for as many as the cluster
+    has room for, looked at again every few seconds. An item that raises is done again, up to `tries` times, and more
+    often, each time after a longer wait, when the error may pass (memory, disk, storage); then the rest is still done.
+    An item that is late at the end is given to a second actor, and the first answer counts; see `Policy`.
+
+    `progress` is called at least every second, `on_actor_start` with {"pid", "node_id", "host"} for each actor that has
+    come up, `summary` once, however the run ends.
 
     Raises InputError for another run's output, for resources that the cluster does not have and, at once, for
     an InputError of a worker; FarmError naming the items that failed for good.
@@ -77,49 +111,79 @@ def run_farm(
     if len({item.id for item in items}) != len(items):
         raise ValueError("work items must have ids of their own")
     _check_resources(cpus_per_actor, gpus_per_actor)
-    manifest = begin_manifest(output, settings, items) if output is not None else None
-    records = dict(manifest.items) if manifest is not None else {}
-    crew = Crew(
-        make_worker,
-        [item for item in items if item.id not in records],
-        actors,
-        {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor},
-        tries,
-        on_actor_start,
-    )
-    resumed_units = _units(records)
-    begin = written = time.monotonic()
+    begin = told = time.monotonic()
+
+    def tell_found(found: dict[str, Record]) -> None:
+        nonlocal told
+        if progress is not None and time.monotonic() - told >= TELL_SECONDS:
+            told = time.monotonic()
+            progress(FarmProgress(len(found), len(items), sum(map(_units, found.values())), told - begin, 0.0, []))
+
+    ledger = Ledger(output, settings, items, tell_found) if output is not None else None
+    records: dict[str, Record] = ledger.records if ledger is not None else {}
+    resources = {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor}
+    left = [item for item in items if item.id not in records]
+    crew = Crew(RayActors(make_worker, resources), left, actors, replace(policy, tries=tries), on_actor_start)
+    scheduler = crew.scheduler
+    resumed_units = units = sum(map(_units, records.values()))
+    begin = published = time.monotonic()
 
     def tell() -> None:
-        if progress is not None:
-            seconds, units = time.monotonic() - begin, _units(records)
-            rate = (units - resumed_units) / max(seconds, 1e-9)
-            progress(FarmProgress(len(records), len(items), units, seconds, rate, crew.pids()))
-
-    def publish(manifest: Manifest) -> Manifest:
-        manifest = with_items(manifest, {item.id: records[item.id] for item in items if item.id in records})
-        if output is not None:
-            write_manifest(output, manifest)
-        return manifest
+        if progress is None:
+            return
+        seconds = time.monotonic() - begin
+        progress(
+            FarmProgress(
+                done=len(records),
+                total=len(items),
+                units_done=units,
+                seconds=seconds,
+                rate=(units - resumed_units) / max(seconds, 1e-9),
+                actor_pids=crew.pids(),
+                seconds_left=scheduler.seconds_left(),
+                waiting=scheduler.waiting,
+                running=scheduler.running,
+                failed=len(scheduler.failures),
+                retried=scheduler.retried,
+                reissued=scheduler.reissued,
+            )
+        )
 
     try:
         tell()
         while crew.has_work():
             for item, record in crew.wait():
-                records[item.id] = record
-            # Not before there is something to name: a run that failed at once must not claim the directory.
-            news = manifest is not None and len(records) > len(manifest.items)
-            if manifest is not None and news and time.monotonic() - written >= MANIFEST_SECONDS:
-                manifest = publish(manifest)
-                written = time.monotonic()
+                units += _units(record)
+                if ledger is not None:
+                    ledger.add(item.id, record)
+                else:
+                    records[item.id] = record
+            if ledger is not None and ledger.has_news() and time.monotonic() - published >= PUBLISH_SECONDS:
+                ledger.publish()
+                published = time.monotonic()
             tell()
     finally:
         crew.dismiss()
-        if manifest is not None and len(records) > len(manifest.items):
-            manifest = publish(manifest)
+        if ledger is not None:
+            ledger.publish()
+        if summary is not None:
+            summary(
+                FarmSummary(
+                    seconds=time.monotonic() - begin,
+                    done=scheduler.finished_count,
+                    failed=len(scheduler.failures),
+                    retried=scheduler.retried,
+                    reissued=scheduler.reissued,
+                    deaths=scheduler.deaths,
+                    actors=crew.describe(),
+                )
+            )
+    if ledger is not None:
+        ledger.close()
     crew.raise_failures(len(items))
-    if output is not None and manifest is not None:
-        remove_strays(output, manifest)
+    if ledger is not None:
+        crew.await_ended()
+        ledger.remove_strays()
     return {item.id: records[item.id] for item in items}
 
 
@@ -132,5 +196,5 @@ def _check_resources(cpus: float, gpus: float) -> None:
             )
 
 
-def _units(records: dict[str, Record]) -> int:
-    return sum(int(record.get("count", 0)) for record in records.values())
+def _units(record: Record) -> int:
+    return int(record.get("count", 0))

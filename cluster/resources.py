@@ -28,6 +28,17 @@ def count_gpus() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
+def count_room(needed: dict[str, float]) -> int:
+    """Return how many actors with `num_cpus` and `num_gpus` each would fit on the living nodes of the cluster.
+
+    What others hold is not counted off: it may come free. An actor that needs nothing is counted as one a CPU.
+    """
+    wishes = {"CPU": needed.get("num_cpus", 0), "GPU": needed.get("num_gpus", 0)}
+    wishes = {name: number for name, number in wishes.items() if number > 0} or {"CPU": 1}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(min(int(node.get(name, 0) / number + 1e-9) for name, number in wishes.items()) for node in nodes)
+
+
 def plan_workers(
     workers: int | None = None,
     gpus_per_worker: float | None = None,

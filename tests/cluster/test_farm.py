@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from gebm.cluster.errors import InputError
-from gebm.cluster.farm import FarmProgress, run_farm
+from gebm.cluster.farm import FarmProgress, FarmSummary, run_farm
 from gebm.cluster.manifest import load_manifest
 from tests.cluster.farm_work import SETTINGS, contents, done_items, file_maker, undisturbed, work_items
 
@@ -31,6 +31,7 @@ def test_records_come_in_item_order_and_the_manifest_names_them(tmp_path: Path, 
     items = work_items(output)
     told: list[FarmProgress] = []
     started: list[dict[str, Any]] = []
+    summaries: list[FarmSummary] = []
     records = run_farm(
         items,
         file_maker(log),
@@ -39,6 +40,7 @@ def test_records_come_in_item_order_and_the_manifest_names_them(tmp_path: Path, 
         actors=2,
         progress=told.append,
         on_actor_start=started.append,
+        summary=summaries.append,
     )
     assert list(records) == [item.id for item in items] and done_items(log) == list(records)
     manifest = load_manifest(str(output))
@@ -53,21 +55,20 @@ def test_records_come_in_item_order_and_the_manifest_names_them(tmp_path: Path, 
     # An actor that is slow to start may do so after the last progress.
     assert pids and pids <= {info["pid"] for info in started} and len(started) <= 2
     assert os.getpid() not in pids
+    assert told[0].seconds_left is None and told[0].waiting == 6 and told[0].running == 0
+    assert all(each.done + each.waiting + each.running == 6 for each in told)
+    assert told[-1].seconds_left == 0.0 and (told[-1].failed, told[-1].retried, told[-1].reissued) == (0, 0, 0)
+    (summary,) = summaries
+    assert summary.done == 6 and summary.deaths == 0 and {a["pid"] for a in summary.actors.values()} >= pids
+    assert sum(a["items"] for a in summary.actors.values()) == 6
+    assert sum(a["units"] for a in summary.actors.values()) == 60
+    for actor in summary.actors.values():
+        assert 0.05 * actor["items"] <= actor["busy_seconds"] <= actor["lived_seconds"] <= summary.seconds
+        assert {"host", "pid", "node_id"} < set(actor)
 
 
-def test_an_actor_that_has_come_up_is_not_passed_over_for_one_that_is_quick(
-    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ray picks among answers as it likes: here always the newest, and a driver so slow that there are several."""
-    wait_of_ray = ray.wait
-
-    def newest(references: list[Any], *, num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
-        if not wait_of_ray(references, num_returns=1, timeout=timeout)[0]:
-            return [], references
-        ready, _ = wait_of_ray(references, num_returns=len(references), timeout=0)
-        chosen = [each for each in references if each in ready][-num_returns:]
-        return chosen, [each for each in references if each not in chosen]
-
+def test_an_actor_that_has_come_up_is_not_passed_over_for_one_that_is_quick(tmp_path: Path, log: Path) -> None:
+    """A driver so slow that both have answered: the second one's turn comes before the first has done all."""
     pids: set[int] = set()
 
     def look(progress: FarmProgress) -> None:
@@ -75,10 +76,18 @@ def test_an_actor_that_has_come_up_is_not_passed_over_for_one_that_is_quick(
         if len(pids) == 1:
             time.sleep(5)  # by then the other one has come up too
 
-    monkeypatch.setattr("gebm.cluster.crew.ray.wait", newest)
     output = tmp_path / "out"
-    run_farm(work_items(output), file_maker(log, 0), str(output), settings=SETTINGS, actors=2, progress=look)
-    assert len(pids) == 2
+    summaries: list[FarmSummary] = []
+    run_farm(
+        work_items(output),
+        file_maker(log, 0),
+        str(output),
+        settings=SETTINGS,
+        actors=2,
+        progress=look,
+        summary=summaries.append,
+    )
+    assert len(pids) == 2 and min(actor["items"] for actor in summaries[0].actors.values()) >= 1
 
 
 def test_killing_an_actor_in_the_middle_changes_nothing(tmp_path: Path, log: Path) -> None:
