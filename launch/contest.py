@@ -62,12 +62,12 @@ class ContestSettings(StrictModel):
     contenders: tuple[Contender, ...] = Field(
         default=(
             Contender(sampler="imh"),
-            Contender(sampler="dot", step_sizes=(0.03, 0.1, 0.3, 1.0)),
-            Contender(sampler="ddls", step_sizes=(0.02, 0.04, 0.08)),
-            Contender(sampler="ula", step_sizes=(0.005, 0.01, 0.02, 0.04)),
-            Contender(sampler="mala", step_sizes=(0.0025, 0.005, 0.01, 0.02)),
-            Contender(sampler="hmc", step_sizes=(0.05, 0.1, 0.2), leapfrog_steps=(3, 9)),
-            Contender(sampler="kla", step_sizes=(0.06, 0.12, 0.24), frictions=(1.0, 10.0)),
+            Contender(sampler="dot", step_sizes=(0.3, 1.0, 3.0)),
+            Contender(sampler="ddls", step_sizes=(0.01, 0.02, 0.04)),
+            Contender(sampler="ula", step_sizes=(0.005, 0.01, 0.02)),
+            Contender(sampler="mala", step_sizes=(0.0025, 0.005, 0.01)),
+            Contender(sampler="hmc", step_sizes=(0.05, 0.1), leapfrog_steps=(3, 9)),
+            Contender(sampler="kla", step_sizes=(0.06, 0.12), frictions=(1.0, 10.0)),
         ),
         min_length=1,
     )
