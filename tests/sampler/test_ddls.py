@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from gebm.sampler.ddls import ddls
+from gebm.sampler.potential import latent_potential
 from gebm.sampler.samplers import build_sampler
 from gebm.sampler.settings import SamplerSettings
 from gebm.sampler.ula import ula
@@ -46,13 +47,15 @@ def test_at_temperature_one_it_is_ula_number_for_number() -> None:
     assert torch.equal(*ends)
 
 
-def test_drift_and_noise_are_those_of_ula_on_the_whole_potential_sharpened() -> None:
-    """One step of `s` at `b` is one of ULA on `b U` with `h = s / b`."""
-    potential = gaussian(SCALE).potential
+def test_on_a_model_a_step_is_one_of_ula_on_the_whole_potential_sharpened() -> None:
+    """Of `s` at `b`: one of ULA on `b U` with `h = s / b`, the energy counted once."""
+    model = small_model()
+    potential = latent_potential(model)
+    built = build_sampler(model, SamplerSettings(name="ddls", step_size=0.3, inverse_temperature=4.0))
     ends = []
-    for algorithm in (ddls(potential, 0.3, 4.0), ula(lambda z: 4.0 * potential(z), 0.3 / 4.0)):
+    for algorithm in (built, ula(lambda z: 4.0 * potential(z), 0.3 / 4.0)):
         generator = torch.Generator().manual_seed(2)
-        state = algorithm.init(normal(50, 3, generator), generator)
+        state = algorithm.init(model.sample_prior(50, generator), generator)
         ends.append(algorithm.step(state, generator)[0].position)
     torch.testing.assert_close(*ends)
 
