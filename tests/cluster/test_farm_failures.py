@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from gebm.cluster.errors import FarmError, InputError
-from gebm.cluster.farm import WorkItem, run_farm
+from gebm.cluster.farm import FarmProgress, FarmSummary, WorkItem, run_farm
 from gebm.cluster.manifest import load_manifest
+from gebm.cluster.scheduler import Policy
 from tests.cluster.farm_work import SETTINGS, done_items, no_worker, work_items
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -62,6 +63,50 @@ def test_a_record_that_the_manifest_cannot_hold_is_its_items_failure(tmp_path: P
         run_farm(work_items(output, 3), make, str(output), settings={}, actors=1, tries=1)
     manifest = load_manifest(str(output))
     assert manifest is not None and list(manifest.items) == ["item-0", "item-2"]
+
+
+def test_an_actor_that_hangs_is_overtaken_ended_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    hung = tmp_path / "hung"
+
+    def make() -> Any:
+        import hashlib
+        import os
+        import time
+        from pathlib import Path
+
+        def work(item: Any, attempt: str) -> dict[str, Any]:
+            folder, data = Path(item.description["output"]), item.id.encode() * 9
+            folder.mkdir(exist_ok=True)
+            name = f"{item.id}-{attempt}.bin"
+            if item.id == "item-0" and not hung.exists():
+                hung.write_text(str(os.getpid()))
+                (folder / f".{name}.0a.part").write_bytes(data[:5])
+                time.sleep(600)
+            time.sleep(0.1)
+            (folder / name).write_bytes(data)
+            return {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+        return work
+
+    output, summaries, told = tmp_path / "out", list[FarmSummary](), list[FarmProgress]()
+    records = run_farm(
+        work_items(output, 4),
+        make,
+        str(output),
+        settings=SETTINGS,
+        actors=2,
+        progress=told.append,
+        summary=summaries.append,
+        policy=Policy(straggler_least=1.0),
+    )
+    assert summaries[0].reissued == told[-1].reissued == 1 and summaries[0].done == 4
+    assert sorted(path.name for path in output.iterdir()) == sorted(
+        ["manifest.json", *(record["name"] for record in records.values())]
+    )
+    pid = int(hung.read_text())
+    (lost,) = (each for each in summaries[0].actors.values() if each["pid"] == pid)
+    assert sum(each["items"] for each in summaries[0].actors.values()) == 4
+    assert lost["busy_seconds"] < 1.0  # what came to nothing is not counted
 
 
 def test_an_item_that_kills_its_actors_is_given_up_and_named() -> None:
