@@ -1,4 +1,4 @@
-"""The two kinds of failure that a user meets."""
+"""The kinds of failure that a user meets."""
 
 
 class InputError(ValueError):
@@ -11,3 +11,7 @@ class InputError(ValueError):
 
 class FarmError(RuntimeError):
     """Work items or workers that kept failing. The message names them; everything else was done and kept."""
+
+
+class StorageError(OSError):
+    """Storage that kept failing. The message names URL, operation and last cause; it may work later."""

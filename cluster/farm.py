@@ -7,6 +7,7 @@ result depends on the item alone, so neither deaths nor the number of actors cha
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import ray
 from gebm.cluster.actors import RayActors, Record, Worker
 from gebm.cluster.crew import Crew
 from gebm.cluster.errors import FarmError, InputError
+from gebm.cluster.lease import held
 from gebm.cluster.ledger import Ledger
 from gebm.cluster.manifest import WorkItem
 from gebm.cluster.scheduler import Policy
@@ -93,8 +95,9 @@ def run_farm(
     count, bytes and sha256 for an item that makes a file, anything else otherwise. Each actor has one item at
     a time.
 
-    With `output`, an existing `<output>/manifest.json` of the same settings and items is continued: only
-    items that are missing or whose file is damaged are done. Records are published as items finish, also when the
+    With `output`, the directory is this process's alone until the end, see `lease.py`. An existing
+    `<output>/manifest.json` of the same settings and items is continued: only items that are missing or whose file is
+    damaged are done. Records are published as items finish, also when the
     run is interrupted, see `Ledger`. Without `output` the records are only returned.
 
     `actors`: so many, of which those that find no room come up when there is some; None for as many as the cluster
@@ -105,8 +108,8 @@ def run_farm(
     `progress` is called at least every second, `on_actor_start` with {"pid", "node_id", "host"} for each actor that has
     come up, `summary` once, however the run ends.
 
-    Raises InputError for another run's output, for resources that the cluster does not have and, at once, for
-    an InputError of a worker; FarmError naming the items that failed for good.
+    Raises InputError for another run's output, for one that another process is at, for resources that the cluster does
+    not have and, at once, for an InputError of a worker; FarmError naming the items that failed for good.
     """
     if len({item.id for item in items}) != len(items):
         raise ValueError("work items must have ids of their own")
@@ -119,72 +122,75 @@ def run_farm(
             told = time.monotonic()
             progress(FarmProgress(len(found), len(items), sum(map(_units, found.values())), told - begin, 0.0, []))
 
-    ledger = Ledger(output, settings, items, tell_found) if output is not None else None
-    records: dict[str, Record] = ledger.records if ledger is not None else {}
-    resources = {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor}
-    left = [item for item in items if item.id not in records]
-    crew = Crew(RayActors(make_worker, resources), left, actors, replace(policy, tries=tries), on_actor_start)
-    scheduler = crew.scheduler
-    resumed_units = units = sum(map(_units, records.values()))
-    begin = published = time.monotonic()
+    with nullcontext() if output is None else held(output) as hold:
+        ledger = None
+        if output is not None and hold is not None:
+            ledger = Ledger(output, settings, items, tell_found, hold.check)
+        records: dict[str, Record] = ledger.records if ledger is not None else {}
+        resources = {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor}
+        left = [item for item in items if item.id not in records]
+        crew = Crew(RayActors(make_worker, resources), left, actors, replace(policy, tries=tries), on_actor_start)
+        scheduler = crew.scheduler
+        resumed_units = units = sum(map(_units, records.values()))
+        begin = published = time.monotonic()
 
-    def tell() -> None:
-        if progress is None:
-            return
-        seconds = time.monotonic() - begin
-        progress(
-            FarmProgress(
-                done=len(records),
-                total=len(items),
-                units_done=units,
-                seconds=seconds,
-                rate=(units - resumed_units) / max(seconds, 1e-9),
-                actor_pids=crew.pids(),
-                seconds_left=scheduler.seconds_left(),
-                waiting=scheduler.waiting,
-                running=scheduler.running,
-                failed=len(scheduler.failures),
-                retried=scheduler.retried,
-                reissued=scheduler.reissued,
-            )
-        )
-
-    try:
-        tell()
-        while crew.has_work():
-            for item, record in crew.wait():
-                units += _units(record)
-                if ledger is not None:
-                    ledger.add(item.id, record)
-                else:
-                    records[item.id] = record
-            if ledger is not None and ledger.has_news() and time.monotonic() - published >= PUBLISH_SECONDS:
-                ledger.publish()
-                published = time.monotonic()
-            tell()
-    finally:
-        crew.dismiss()
-        if ledger is not None:
-            ledger.publish()
-        if summary is not None:
-            summary(
-                FarmSummary(
-                    seconds=time.monotonic() - begin,
-                    done=scheduler.finished_count,
+        def tell() -> None:
+            if progress is None:
+                return
+            seconds = time.monotonic() - begin
+            progress(
+                FarmProgress(
+                    done=len(records),
+                    total=len(items),
+                    units_done=units,
+                    seconds=seconds,
+                    rate=(units - resumed_units) / max(seconds, 1e-9),
+                    actor_pids=crew.pids(),
+                    seconds_left=scheduler.seconds_left(),
+                    waiting=scheduler.waiting,
+                    running=scheduler.running,
                     failed=len(scheduler.failures),
                     retried=scheduler.retried,
                     reissued=scheduler.reissued,
-                    deaths=scheduler.deaths,
-                    actors=crew.describe(),
                 )
             )
-    if ledger is not None:
-        ledger.close()
-    crew.raise_failures(len(items))
-    if ledger is not None:
-        crew.await_ended()
-        ledger.remove_strays()
-    return {item.id: records[item.id] for item in items}
+
+        try:
+            tell()
+            while crew.has_work():
+                for item, record in crew.wait():
+                    units += _units(record)
+                    if ledger is not None:
+                        ledger.add(item.id, record)
+                    else:
+                        records[item.id] = record
+                if ledger is not None and ledger.has_news() and time.monotonic() - published >= PUBLISH_SECONDS:
+                    ledger.publish()
+                    published = time.monotonic()
+                tell()
+        finally:
+            crew.dismiss()
+            if summary is not None:
+                summary(
+                    FarmSummary(
+                        seconds=time.monotonic() - begin,
+                        done=scheduler.finished_count,
+                        failed=len(scheduler.failures),
+                        retried=scheduler.retried,
+                        reissued=scheduler.reissued,
+                        deaths=scheduler.deaths,
+                        actors=crew.describe(),
+                    )
+                )
+            if ledger is not None:
+                ledger.publish()
+        if ledger is not None:
+            ledger.close()
+        crew.raise_failures(len(items))
+        if ledger is not None:
+            crew.await_ended()
+            ledger.remove_strays()
+        return {item.id: records[item.id] for item in items}
 
 
 def _check_resources(cpus: float, gpus: float) -> None:

@@ -18,8 +18,9 @@ Record = dict[str, Any]
 class Ledger:
     """The records of the run of `items` in `output`, those of earlier runs included as far as they are sound.
 
-    See `begin_manifest` for `told` and for what is raised. Nothing is written before the first `publish`: a run that
-    failed at once must not claim the directory.
+    See `begin_manifest` for `told` and for what is raised. `check` is called before anything is published or removed,
+    and raises where this process may not any more: see `lease.py`. Nothing is written before the first `publish`: a run
+    that failed at once must not claim the directory.
     """
 
     def __init__(
@@ -28,8 +29,9 @@ class Ledger:
         settings: dict[str, Any],
         items: Sequence[WorkItem],
         told: Callable[[dict[str, Record]], None] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        self._output, self._order = output, [item.id for item in items]
+        self._output, self._order, self._check = output, [item.id for item in items], check
         self._manifest = begin_manifest(output, settings, items, told)
         self.records: dict[str, Record] = dict(self._manifest.items)
         self._news: list[str] = []
@@ -48,6 +50,7 @@ class Ledger:
         """Publish what was noted: from now on no kill takes it back. Where it fails, it can be called again."""
         if not self._news:
             return
+        self._check()
         if self._journal is None:
             number = next_number(self._output)
             self._write(merged=number)
@@ -59,6 +62,7 @@ class Ledger:
 
     def close(self) -> None:
         """Publish all as one manifest, in the order of the items, and remove the journal and what nobody names."""
+        self._check()
         number = next_number(self._output)
         # Of a run that was cut short just before or within this, the journal was left alone.
         if self._news or self._journal is not None or number:
@@ -69,6 +73,7 @@ class Ledger:
 
     def remove_strays(self) -> None:
         """Remove the files of attempts whose records nobody counts."""
+        self._check()
         remove_strays(self._output, with_items(self._manifest, self.records))
 
     def _write(self, merged: int) -> None:

@@ -19,6 +19,15 @@ def birth(pid: int) -> str:
         return ""
 
 
+def is_alive(pid: int, born: str) -> bool:
+    """Whether the process of this machine that was `born` then still is one: it may be stopped, but has not ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return fields[19] == born and fields[0] not in "ZX"
+
+
 def end_process(node: str, pid: int, born: str) -> None:
     """Ask for `kill -9` of a process of Ray's node `node`, if it is still the one that was `born` then.
 

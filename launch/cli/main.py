@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gebm.cluster.errors import FarmError, InputError
+from gebm.cluster.errors import FarmError, InputError, StorageError
 from gebm.launch.cli import chains, compare, contest, data, demo, evaluate, report, sample, train, tune
 from gebm.launch.interrupts import Interrupted
 
@@ -79,7 +79,7 @@ def run(arguments: list[str] | None = None) -> int:
     except InputError as error:
         _complain(str(error))
         return BAD_INPUT
-    except FarmError as error:
+    except (FarmError, StorageError) as error:
         _complain(str(error))
         return FAILED
     except KeyboardInterrupt:
