@@ -19,6 +19,7 @@ from gebm.cluster.errors import FarmError, InputError
 from gebm.cluster.lease import held
 from gebm.cluster.ledger import Ledger
 from gebm.cluster.manifest import WorkItem
+from gebm.cluster.metrics import FarmMetrics
 from gebm.cluster.scheduler import Policy
 
 __all__ = ["FarmError", "FarmProgress", "FarmSummary", "WorkItem", "run_farm"]
@@ -87,6 +88,7 @@ def run_farm(
     on_actor_start: Callable[[dict[str, Any]], None] | None = None,
     summary: Callable[[FarmSummary], None] | None = None,
     policy: Policy = Policy(),  # noqa: B008
+    stage: str = "farm",
 ) -> dict[str, Record]:
     """Do every item on a pool of actors of the connected cluster; return {item id: record} in item order.
 
@@ -106,7 +108,7 @@ def run_farm(
     An item that is late at the end is given to a second actor, and the first answer counts; see `Policy`.
 
     `progress` is called at least every second, `on_actor_start` with {"pid", "node_id", "host"} for each actor that has
-    come up, `summary` once, however the run ends.
+    come up, `summary` once, however the run ends. `stage` is the tag of its Ray metrics, see `metrics.py`.
 
     Raises InputError for another run's output, for one that another process is at, for resources that the cluster does
     not have and, at once, for an InputError of a worker; FarmError naming the items that failed for good.
@@ -134,32 +136,34 @@ def run_farm(
         resumed_units = units = sum(map(_units, records.values()))
         begin = published = time.monotonic()
 
+        metrics = FarmMetrics(stage)
+
         def tell() -> None:
-            if progress is None:
-                return
             seconds = time.monotonic() - begin
-            progress(
-                FarmProgress(
-                    done=len(records),
-                    total=len(items),
-                    units_done=units,
-                    seconds=seconds,
-                    rate=(units - resumed_units) / max(seconds, 1e-9),
-                    actor_pids=crew.pids(),
-                    seconds_left=scheduler.seconds_left(),
-                    waiting=scheduler.waiting,
-                    running=scheduler.running,
-                    failed=len(scheduler.failures),
-                    retried=scheduler.retried,
-                    reissued=scheduler.reissued,
-                )
+            state = FarmProgress(
+                done=len(records),
+                total=len(items),
+                units_done=units,
+                seconds=seconds,
+                rate=(units - resumed_units) / max(seconds, 1e-9),
+                actor_pids=crew.pids(),
+                seconds_left=scheduler.seconds_left(),
+                waiting=scheduler.waiting,
+                running=scheduler.running,
+                failed=len(scheduler.failures),
+                retried=scheduler.retried,
+                reissued=scheduler.reissued,
             )
+            metrics.tell(state)
+            if progress is not None:
+                progress(state)
 
         try:
             tell()
             while crew.has_work():
                 for item, record in crew.wait():
                     units += _units(record)
+                    metrics.item(record)
                     if ledger is not None:
                         ledger.add(item.id, record)
                     else:

@@ -125,6 +125,7 @@ def extract_feature_sets(
             actors=min(actors, len(items)),
             gpus_per_actor=gpus_per_actor,
             progress=progress,
+            stage="features",
         )
         for name, record in records.items():
             data = base64.b64decode(record["npy"]) if folder is None else storage.read_bytes(storage.join(folder, name))

@@ -51,11 +51,24 @@ def farm_report(report: Report, unit: str, total: int = 0) -> Callable[[FarmProg
 
     def tell(progress: FarmProgress) -> None:
         workers = len(progress.actor_pids)
-        staff = f"{workers} actor{'' if workers == 1 else 's'}"
+        words = [unit, f"{workers} actor{'' if workers == 1 else 's'}"]
         if total:
-            detail = f"{unit}  {progress.rate:,.1f} a second  {staff}"
-            report(progress.units_done, total, detail)
-        else:
-            report(progress.done, progress.total, f"{unit}  {staff}")
+            words.insert(1, f"{progress.rate:,.1f} a second")
+        if progress.seconds_left:
+            words.append(f"{time_words(progress.seconds_left)} left")
+        if progress.retried:
+            words.append(f"{progress.retried} tried again")
+        if progress.failed:
+            words.append(f"{progress.failed} failed")
+        done, of = (progress.units_done, total) if total else (progress.done, progress.total)
+        report(done, of, "  ".join(words))
 
     return tell
+
+
+def time_words(seconds: float) -> str:
+    """`about 40 s`, `about 12 min`, `about 5 h`: as much as an estimate knows."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    minutes = seconds / 60
+    return f"about {round(minutes)} min" if minutes < 90 else f"about {minutes / 60:.3g} h"

@@ -6,6 +6,7 @@ it gets on by `report(done, total, detail)`. All but `prepare_data` and `write_r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gebm.cluster import storage
@@ -23,6 +24,7 @@ from gebm.launch.progress import Report
 from gebm.launch.report import build_report
 from gebm.launch.run_directory import EVALUATION, FEATURES, TUNE, data_url
 from gebm.launch.tune import chosen_sampler, tune
+from gebm.sampler.run_summary import RunSummary
 from gebm.sampler.settings import SamplerSettings
 from gebm.sampler.stored import StoreSettings
 from gebm.sampler.work import CHECKPOINT_SECONDS, sample
@@ -162,8 +164,9 @@ def draw_samples(
     gpus_per_actor: float | None = None,
     store: StoreSettings = StoreSettings(),  # noqa: B008
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    summary: Callable[[RunSummary], None] | None = None,
 ) -> dict[str, Any]:
-    """Draw `count` images of a model (or its base) into a shard set at `output`."""
+    """Draw `count` images of a model (or its base) into a shard set at `output`; the rest as `sampler.work.sample`."""
     staff = plan_actors(actors, gpus_per_actor)
     return sample(
         model_url=model_url,
@@ -176,6 +179,7 @@ def draw_samples(
         store=store,
         checkpoint_seconds=checkpoint_seconds,
         progress=farm_report(report, "samples", count),
+        summary=summary,
     )
 
 

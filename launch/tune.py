@@ -131,6 +131,7 @@ def tune(
         actors=actors,
         gpus_per_actor=gpus_per_actor,
         progress=progress,
+        stage="tune",
     )
     features = {name: tune_candidates.load_features(folder, record) for name, record in records.items()}
     result = {

@@ -8,6 +8,8 @@ number of actors nor their deaths change a byte.
 from __future__ import annotations
 
 import logging
+import os
+import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +18,14 @@ import torch
 
 from gebm.cluster import storage
 from gebm.cluster.errors import InputError
-from gebm.cluster.farm import FarmProgress, WorkItem, run_farm
+from gebm.cluster.farm import FarmProgress, FarmSummary, WorkItem, run_farm
 from gebm.cluster.index import make_index, write_index
 from gebm.cluster.randomness import derive_seed
 from gebm.cluster.shards import ShardRecord, write_shard
 from gebm.sampler.diagnostics import summarise
 from gebm.sampler.findings import findings_of_run
 from gebm.sampler.labels import check_label
+from gebm.sampler.run_summary import RunSummary, run_summary, write_summary
 from gebm.sampler.samplers import check_scale
 from gebm.sampler.settings import SamplerSettings
 from gebm.sampler.shard import Batch, Content, describe_batches, joined, sample_shard
@@ -54,6 +57,7 @@ def sample(
     store: StoreSettings = StoreSettings(),  # noqa: B008
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     progress: Callable[[FarmProgress], None] | None = None,
+    summary: Callable[[RunSummary], None] | None = None,
 ) -> dict[str, Any]:
     """Write `count` samples of the model at `model_url` as a shard set at `output`; Ray must be connected.
 
@@ -63,7 +67,8 @@ def sample(
     seed, count and `shard_size`, start from the same prior draws and have the same labels.
 
     store: the format of the samples, and what is kept beside them. checkpoint_seconds: so much of an actor's chains is
-    lost at the most when it dies, see `shard_checkpoint.py`; it changes no byte.
+    lost at the most when it dies, see `shard_checkpoint.py`; it changes no byte. summary: is told what the actors did
+    with their time, when any shard was made; `output` gets it as `summary.json`.
 
     Returns `{"settings": …, "shards": {item id: record}, "diagnostics": …}`, the last for the whole run.
     Raises `InputError` for a bad model, count or label, and when `output` belongs to another run.
@@ -87,6 +92,7 @@ def sample(
         "seed": seed,
         "device": device,
     }
+    farm: list[FarmSummary] = []
     records = run_farm(
         shard_items(settings, count, seed),
         make_shard_worker(
@@ -97,9 +103,16 @@ def sample(
         actors=actors,
         gpus_per_actor=gpus_per_actor,
         progress=progress,
+        summary=farm.append,
+        stage="sample",
     )
     publish_index(output, list(records.values()))
     remove_checkpoints(output)
+    if farm and farm[0].done:
+        told = run_summary(farm[0], records.values())
+        write_summary(output, told)
+        if summary is not None:
+            summary(told)
     found = findings_of_run(records.values())
     return {"settings": described, "shards": records, "diagnostics": {**summarise(records.values()), "found": found}}
 
@@ -161,6 +174,8 @@ def make_shard_worker(
                 "energy_ess_per_second": per_second(diagnostics["energy_ess_bulk"], chain_seconds),
                 "seconds": before + time.perf_counter() - begun,
                 "seconds_taken_over": before,
+                "host": platform.node(),
+                "pid": os.getpid(),
             }
 
         return work

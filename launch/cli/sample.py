@@ -88,6 +88,8 @@ def command(
     from gebm.launch.config import changed, overridden
     from gebm.launch.progress import make_display
     from gebm.launch.run_directory import load_run
+    from gebm.launch.sampling_table import print_summary
+    from gebm.sampler.run_summary import RunSummary
     from gebm.sampler.settings import SamplerSettings
     from gebm.sampler.stored import StoreSettings
     from gebm.trainer.model.export import find_model
@@ -109,6 +111,7 @@ def command(
     chosen = overridden(changed(stages.sampler_of(run, recipe, sampler), options), "sampler", settings or [])
     store = changed(StoreSettings(), {"format": image_format, "save": save or None})
     model = find_model(run)
+    summaries: list[RunSummary] = []
     with make_display().stage("sample") as report, connection(address):
         stages.draw_samples(
             model,
@@ -121,5 +124,8 @@ def command(
             gpus_per_actor=gpus_per_actor,
             store=store,
             checkpoint_seconds=checkpoint_seconds,
+            summary=summaries.append,
         )
+    for summary in summaries:
+        print_summary(summary)
     print(out)

@@ -150,6 +150,9 @@ def _diagnostics(model: SampleSet) -> KeyFigures:
     if sampler.get("precision") == "bfloat16":
         told = "of bfloat16 against float32, in nats; acceptance is by float32"
         figures.append(KeyFigure("Largest error of the potential", number(found["potential_error"]), told))
+    if (run := model.summary) is not None and run.samples:
+        told = f"by {len(run.actors)} actors in {run.seconds:,.0f} s; {run.chain_share:.0%} of their time in chains"
+        figures.append(KeyFigure("Samples drawn", f"{number(run.rate)} a second", told))
     return KeyFigures(tuple(figures))
 
 

@@ -30,6 +30,7 @@ from gebm.launch.run_directory import (
 )
 from gebm.sampler.diagnostics import summarise
 from gebm.sampler.findings import findings_of_run
+from gebm.sampler.run_summary import RunSummary, read_summary
 from gebm.trainer.metrics import VALUES
 from gebm.trainer.metrics import folder as metrics_folder
 from gebm.trainer.model import model_digest
@@ -46,13 +47,14 @@ class SampleSet:
     settings: of the farm that drew it (`model`, `sampler`, `count`, `seed`). diagnostics: of its chains, see
     `gebm.sampler.diagnostics.summarise`, and what they found out, see `gebm.sampler.findings`. images: uint8
     `(n, channels, height, width)`, or vectors float32 `(n, d)`, the first `MOST_IMAGES`. labels: int64 `(n,)` of a
-    conditional model's.
+    conditional model's. summary: of the run that drew them, where it left one.
     """
 
     settings: dict[str, Any]
     diagnostics: dict[str, Any]
     images: np.ndarray
     labels: np.ndarray | None = None
+    summary: RunSummary | None = None
 
 
 class SampleGrid(NamedTuple):
@@ -158,7 +160,7 @@ def _read_samples(url: str) -> SampleSet | None:
     if not isinstance(sampler, dict):
         raise InputError(f"{storage.join(url, 'manifest.json')}: settings.sampler is not a table; sample again")
     samples = read_all(url, MOST_IMAGES)
-    return SampleSet(manifest.settings, diagnostics, samples.images, samples.labels)
+    return SampleSet(manifest.settings, diagnostics, samples.images, samples.labels, read_summary(url))
 
 
 def _read_metrics(run: str) -> tuple[list[dict[str, Any]], list[str]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gebm.cluster.errors import InputError
-from gebm.launch.farms import Actors, plan_actors
+from gebm.cluster.farm import FarmProgress
+from gebm.launch.farms import Actors, farm_report, plan_actors, time_words
 
 
 @pytest.fixture
@@ -53,3 +54,25 @@ def test_what_no_cluster_can_grant_is_refused(cluster, gpus, actors, share, mess
     cluster(6, gpus)
     with pytest.raises(InputError, match=message):
         plan_actors(actors, share)
+
+
+def told(progress: FarmProgress, total: int) -> tuple[int, int, str]:
+    lines: list[tuple[int, int, str]] = []
+    farm_report(lambda *line: lines.append(line), "samples", total)(progress)
+    return lines[0]
+
+
+def test_a_farm_says_how_fast_it_is_and_how_long_it_will_take():
+    progress = FarmProgress(3, 10, 750, 5.0, 150.0, [7, 8], seconds_left=61.6)
+    assert told(progress, 2500) == (750, 2500, "samples  150.0 a second  2 actors  about 62 s left")
+    assert told(progress, 0) == (3, 10, "samples  2 actors  about 62 s left")
+    troubled = progress._replace(actor_pids=[7], seconds_left=None, retried=2, failed=1)
+    assert told(troubled, 2500)[2] == "samples  150.0 a second  1 actor  2 tried again  1 failed"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "about 1 s"), (89, "about 89 s"), (100, "about 2 min"), (5000, "about 83 min"), (9000, "about 2.5 h")],
+)
+def test_a_time_is_told_as_well_as_it_is_known(seconds, words):
+    assert time_words(seconds) == words

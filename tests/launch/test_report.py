@@ -144,7 +144,9 @@ def test_a_run_that_holds_its_settings_alone_gets_a_page_too(run):
 
 def test_samples_that_are_still_being_drawn_count_as_not_there(run):
     manifest = run / "samples/model/manifest.json"
-    manifest.write_text(manifest.read_text().replace('"complete": true', '"complete": false'))
+    written = json.loads(manifest.read_text())
+    written["items"].popitem()
+    manifest.write_text(json.dumps({**written, "complete": False}))
     assert read_contents(str(run)).model is None
 
 
@@ -327,6 +329,17 @@ def test_what_the_chains_found_out_is_shown(run):
     page = page_of(run)
     assert "Tuned step size" in page and number(mean) in page
     assert "0.250, 0.500" in page
+
+
+def test_how_fast_the_samples_were_drawn_is_told_where_it_is_known(run):
+    assert "Samples drawn" not in page_of(run)
+    actor = {"host": "a", "pid": 1, "shards": 2, "samples": 40, "busy_seconds": 9.0, "lived_seconds": 10.0}
+    actors = [{**actor, "chain_seconds": 8.0}, {**actor, "chain_seconds": 7.0}]
+    numbers = {"seconds": 16.0, "samples": 80, "failed": 0, "retried": 0, "reissued": 0, "deaths": 0}
+    storage.write_json_atomic(str(run / "samples/model/summary.json"), {**numbers, "actors": actors})
+    page = page_of(run)
+    assert "Samples drawn" in page and f"{number(5.0)} a second" in page
+    assert "by 2 actors in 16 s; 75% of their time in chains" in page
 
 
 def test_samples_of_another_model_than_the_run_now_holds_are_pointed_out(run):

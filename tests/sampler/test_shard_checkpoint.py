@@ -18,6 +18,7 @@ from gebm.cluster.farm import FarmProgress
 from gebm.sampler import SamplerSettings, mala
 from gebm.sampler.chain import chains_for
 from gebm.sampler.replay import replayed
+from gebm.sampler.settings import SAMPLER_NAMES
 from gebm.sampler.shard_checkpoint import FOLDER
 from gebm.sampler.stored import StoreSettings
 from gebm.sampler.work import make_shard_worker, sample, shard_items
@@ -26,7 +27,7 @@ from tests.sampler.small_models import save_small_model
 from tests.sampler.test_replay import by_running_again, on_a_gpu
 
 CASES: dict[str, dict[str, Any]] = {
-    **{name: {"name": name} for name in ("ula", "mala", "hmc", "kla", "rwmh", "imh", "dot", "sir", "base")},
+    **{name: {"name": name} for name in SAMPLER_NAMES},
     "step size tuned": {"name": "hmc", "warmup": 5, "target_acceptance": 0.7},
     "scales measured": {"name": "kla", "warmup": 6, "precondition": True},
     "both": {"name": "mala", "warmup": 7, "precondition": True, "target_acceptance": 0.6},
@@ -265,4 +266,5 @@ def test_an_actor_killed_within_a_shard_costs_little_and_changes_nothing(ray_clu
     records = list(made["shards"].values())
     assert [record["sha256"] for record in records] == [record["sha256"] for record in whole["shards"].values()]
     assert sum(record["seconds_taken_over"] > 0.04 for record in records) == 1
-    assert set(os.listdir(tmp_path / "out")) == {record["name"] for record in records} | {"manifest.json", "index.json"}
+    names = {record["name"] for record in records} | {"manifest.json", "index.json", "summary.json"}
+    assert set(os.listdir(tmp_path / "out")) == names

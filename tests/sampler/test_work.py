@@ -98,7 +98,7 @@ def test_killing_an_actor_changes_nothing(undisturbed: dict, model_url: str, tmp
     assert len(pids) > 2  # others took over
     assert digests(made["shards"]) == digests(undisturbed["shards"])
     names = {record["name"] for record in made["shards"].values()}
-    assert names | {"manifest.json", "index.json"} == set(os.listdir(tmp_path))
+    assert names | {"manifest.json", "index.json", "summary.json"} == set(os.listdir(tmp_path))
 
 
 def test_an_interrupted_run_goes_on_and_makes_a_damaged_shard_again(
@@ -124,7 +124,7 @@ def test_an_interrupted_run_goes_on_and_makes_a_damaged_shard_again(
     assert digests(made["shards"]) == digests(undisturbed["shards"])
     names = {record["name"] for record in made["shards"].values()}
     assert kept["name"] in names and damaged["name"] not in names
-    assert names | {"manifest.json", "index.json"} == set(os.listdir(tmp_path))
+    assert names | {"manifest.json", "index.json", "summary.json"} == set(os.listdir(tmp_path))
     again = sample(**request, actors=1)
     assert again == made
 
