@@ -1,8 +1,8 @@
-"""The median heuristic."""
+"""The median heuristic, and kernels with a bandwidth chosen by it."""
 
 import torch
 
-from gebm.evaluation.two_sample.kernels import KERNELS
+from gebm.evaluation.two_sample.kernels import KERNELS, AnyKernel, Bandwidth, build_kernel
 
 LARGEST_SUBSAMPLE = 1000
 
@@ -24,3 +24,8 @@ def median_bandwidth(pooled: torch.Tensor, kernel_name: str) -> float:
         positive = distances[distances > 0]
         median = float(positive.median()) if len(positive) else 1.0
     return median
+
+
+def choose_kernel(name: str, bandwidth: Bandwidth, pooled: torch.Tensor) -> AnyKernel:
+    """The kernel with its bandwidth, chosen on pooled rows in a seeded order if it is `median`."""
+    return build_kernel(name, bandwidth, pooled.shape[1], lambda family: median_bandwidth(pooled, family))

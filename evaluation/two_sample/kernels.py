@@ -5,10 +5,13 @@ inner product); the geometry of a tile of pairs is computed once (`tiles.py`) an
 place.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
+
+from gebm.cluster.errors import InputError
 
 Geometry = Literal["squared_euclidean", "manhattan", "inner_product"]
 RATIONAL_QUADRATIC_EXPONENT = 1.0
@@ -46,9 +49,28 @@ class Kernel(NamedTuple):
     def family(self) -> KernelFamily:
         return KERNELS[self.name]
 
+    @property
+    def terms(self) -> tuple["Kernel", ...]:
+        return (self,)
+
     def values(self, geometry: torch.Tensor) -> torch.Tensor:
         """Kernel values of a tile; overwrites `geometry`."""
         return self.family.values(geometry, self.bandwidth, self.dimension)
+
+
+class KernelSum(NamedTuple):
+    """`k = Σ_t k_t`: a kernel too, and characteristic if one of its terms is."""
+
+    terms: tuple[Kernel, ...]
+
+
+AnyKernel = Kernel | KernelSum
+Bandwidth = float | Literal["median"] | Sequence[float | None] | None
+
+
+def bounded(kernel: AnyKernel) -> bool:
+    """Whether all terms have values between 0 and 1."""
+    return all(term.family.bounded for term in kernel.terms)
 
 
 def gaussian(squared: torch.Tensor, s: float, _dimension: int) -> torch.Tensor:
@@ -96,3 +118,74 @@ KERNELS: dict[str, KernelFamily] = {
     "polynomial": KernelFamily("inner_product", False, False, False, polynomial),
     "linear": KernelFamily("inner_product", False, True, False, linear),
 }
+
+
+def term_names(kernel: str, bandwidth: Bandwidth = "median") -> tuple[str, ...]:
+    """The families that `kernel` names: one, or several joined by `+`.
+
+    One family with a sequence of bandwidths is the sum of that family at those bandwidths.
+
+    Raises:
+        InputError: a family that does not exist.
+    """
+    names = tuple(name.strip() for name in kernel.split("+"))
+    for name in names:
+        if name not in KERNELS:
+            raise InputError(f"kernel: no kernel {name!r}; there are {', '.join(KERNELS)}, and sums of them by '+'")
+    if len(names) == 1 and not isinstance(bandwidth, str | int | float | None):
+        names *= len(bandwidth)
+    return names
+
+
+def translation_invariant(kernel: str) -> bool:
+    """Whether MMD² under the named kernel stays the same when all points are moved by one vector."""
+    return all(KERNELS[name].translation_invariant for name in term_names(kernel))
+
+
+def check_bandwidth(kernel: str, bandwidth: Bandwidth) -> None:
+    """Refuse what is not a bandwidth of each term that has one: positive and finite, or `median`.
+
+    Raises:
+        InputError: a kernel that does not exist, a bandwidth that it cannot have.
+    """
+    names = term_names(kernel, bandwidth)
+    if bandwidth == "median":
+        return
+    each = bandwidth if isinstance(bandwidth, Sequence) else [bandwidth] * len(names)
+    if isinstance(bandwidth, str) or not names or len(each) != len(names):
+        raise InputError(
+            f"bandwidth: must be a positive number or 'median', or one number for each of the {len(names)} terms of "
+            f"kernel {kernel!r}, got {bandwidth!r}"
+        )
+    for name, value in zip(names, each, strict=True):
+        if value is None and not KERNELS[name].scaled:
+            continue
+        if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+            raise InputError(f"bandwidth: must be a positive number or 'median', got {value!r} for kernel {name!r}")
+
+
+def build_kernel(kernel: str, bandwidth: Bandwidth, dimension: int, median: Callable[[str], float]) -> AnyKernel:
+    """The kernel that two settings name, which `check_bandwidth` has let pass.
+
+    Args:
+        kernel: families joined by `+`.
+        bandwidth: for all terms, or one each.
+        dimension: of the points.
+        median: the median heuristic for a family, asked only where it is needed.
+    """
+    names = term_names(kernel, bandwidth)
+    each = [bandwidth] * len(names) if isinstance(bandwidth, str | int | float | None) else list(bandwidth)
+    terms = []
+    for name, value in zip(names, each, strict=True):
+        scaled = KERNELS[name].scaled
+        width = 1.0 if not scaled else median(name) if not isinstance(value, int | float) else float(value)
+        terms.append(Kernel(name, width, dimension))
+    return terms[0] if len(terms) == 1 else KernelSum(tuple(terms))
+
+
+def bandwidth_of(kernel: AnyKernel) -> float | tuple[float | None, ...] | None:
+    """The bandwidth as `mmd_test` takes it: a number, one for each term of a sum, None where there is none."""
+    each = tuple(term.bandwidth if term.family.scaled else None for term in kernel.terms)
+    if all(width is None for width in each):
+        return None
+    return each if isinstance(kernel, KernelSum) else each[0]

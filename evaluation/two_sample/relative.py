@@ -5,7 +5,7 @@ At large n every plain two-sample test rejects; this one answers the question th
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +13,10 @@ from scipy.stats import norm
 
 from gebm.cluster.errors import InputError
 from gebm.cluster.randomness import derive_seed
-from gebm.evaluation.two_sample.kernels import KERNELS, Kernel
-from gebm.evaluation.two_sample.mmd import check_settings, choose_kernel
-from gebm.evaluation.two_sample.nulls.null_sample import NullSample, allowed
-from gebm.evaluation.two_sample.nulls.permutation import rounding_of_mean
+from gebm.evaluation.two_sample.bandwidth import choose_kernel
+from gebm.evaluation.two_sample.kernels import AnyKernel, Bandwidth, bandwidth_of, translation_invariant
+from gebm.evaluation.two_sample.mmd import check_permutations, check_settings
+from gebm.evaluation.two_sample.nulls.null_sample import NullSample, rounding_of_mean
 from gebm.evaluation.two_sample.samples import Rows, Sample, as_samples, pool, prepare_rows
 from gebm.evaluation.two_sample.tiles import cross_sums
 
@@ -35,7 +35,7 @@ class RelativeResult:
         n: points in each of the three samples.
         dimension: of the points.
         kernel: name of the kernel.
-        bandwidth: its `s`; None for kernels without one.
+        bandwidth: its `s`; None for kernels without one; for a sum, one for each term.
         permutations: sign vectors of the exact companion.
         level: the level tested at.
         seed: of everything random.
@@ -50,7 +50,7 @@ class RelativeResult:
     n: int
     dimension: int
     kernel: str
-    bandwidth: float | None
+    bandwidth: float | tuple[float | None, ...] | None
     permutations: int
     level: float
     seed: int
@@ -62,7 +62,7 @@ def relative_mmd_test(
     base: Sample,
     *,
     kernel: str = "gaussian",
-    bandwidth: float | Literal["median"] = "median",
+    bandwidth: Bandwidth = "median",
     permutations: int = 999,
     level: float = 0.05,
     seed: int = 0,
@@ -94,8 +94,7 @@ def relative_mmd_test(
         InputError: samples that cannot be compared, unequal sizes, unknown settings.
     """
     check_settings(kernel, bandwidth, level)
-    if permutations < 1 or allowed(level, permutations) < 1:
-        raise InputError(f"permutations: {permutations} are too few to reject at level {level}")
+    check_permutations(permutations, level)
     samples = as_samples({"x": x, "model": model, "base": base}, device)
     n = len(samples[0])
     if any(len(sample) != n for sample in samples):
@@ -110,11 +109,11 @@ def relative_mmd_test(
     u_order = torch.where(heads, triples + n, triples + 2 * n)
     v_order = torch.where(heads, triples + 2 * n, triples + n)
     order = torch.stack([triples, u_order, v_order], 1).flatten()
-    pooled = pool(samples, order, KERNELS[kernel].translation_invariant)
+    pooled = pool(samples, order, translation_invariant(kernel))
     chosen = choose_kernel(kernel, bandwidth, pooled)
     rows = prepare_rows(pooled, chosen)
     heads = heads.to(rows.points.device)
-    data, u, v = (Rows(rows.points[i::3].contiguous(), rows.squared_norms[i::3].contiguous()) for i in range(3))
+    data, u, v = (rows.every(3, i) for i in range(3))
 
     sums = _row_sums(data, u, v, heads, chosen)
     signs = torch.where(heads, 1.0, -1.0).to(sums.uu.all)  # +1 where u is the model
@@ -124,7 +123,7 @@ def relative_mmd_test(
     projection = _projection(sums, heads) / (n - 1)
     standard_error = float((4.0 / n * projection.var(correction=1)).sqrt())
     magnitude = float(sum(part.all.abs().sum() for part in sums)) * scale
-    rounding = rounding_of_mean(magnitude, n, rows.points.dtype)
+    rounding = rounding_of_mean(magnitude, n, rows.precision)
     p_value, z = _normal_p_value(statistic, standard_error, rounding)
     flips = torch.from_numpy(2.0 * rng.integers(0, 2, size=(permutations, n)) - 1.0).to(g)
     exact = NullSample(statistic, (flips @ g).cpu() * scale, rounding)
@@ -138,7 +137,7 @@ def relative_mmd_test(
         n=n,
         dimension=samples[0].shape[1],
         kernel=kernel,
-        bandwidth=chosen.bandwidth if KERNELS[kernel].scaled else None,
+        bandwidth=bandwidth_of(chosen),
         permutations=permutations,
         level=level,
         seed=seed,
@@ -167,7 +166,7 @@ class _RowSums(NamedTuple):
     vx: _Sums
 
 
-def _row_sums(x: Rows, u: Rows, v: Rows, heads: torch.Tensor, kernel: Kernel) -> _RowSums:
+def _row_sums(x: Rows, u: Rows, v: Rows, heads: torch.Tensor, kernel: AnyKernel) -> _RowSums:
     weights = torch.stack([torch.ones(len(heads)), heads.cpu().to(torch.float32)], 1)
 
     def split(part: torch.Tensor) -> _Sums:

@@ -7,11 +7,18 @@ import numpy as np
 import torch
 
 from gebm.cluster.errors import InputError
-from gebm.evaluation.two_sample.kernels import Kernel
+from gebm.evaluation.two_sample.kernels import AnyKernel, bounded
 
-# Above this ratio of the largest squared norm to the squared bandwidth, the norm trick ‖x‖² + ‖y‖² - 2xᵀy
-# loses digits that the kernel would see: such samples are computed in float64.
+# Above the first ratio of the largest squared norm to the squared bandwidth, the norm trick ‖x‖² + ‖y‖² - 2xᵀy
+# loses digits in float32 that the kernel would see: distances are then computed in float64. Above the second it
+# loses them in float64 too: they are then computed by differences, which is many times slower.
 LARGEST_SCALED_NORM = 32.0
+LARGEST_SCALED_NORM_OF_FLOAT64 = 1e8
+# Likewise for the largest Manhattan norm and the bandwidth. In so many dimensions and above they are float64 anyway.
+LARGEST_SCALED_MANHATTAN_NORM = 8.0
+LONG_SUMS = 256
+# Up to so many points all is float64: it costs little, and rounding has few entries to average out over.
+FEW_POINTS = 1024
 
 Sample = torch.Tensor | np.ndarray
 
@@ -20,22 +27,41 @@ class Rows(NamedTuple):
     """Points of one or several samples, ready for tiles.
 
     Attributes:
-        points: `(n, d)`, in the precision in which tiles are computed.
-        squared_norms: `(n,)`, same precision.
+        points: `(n, d)`, in the precision in which distances and inner products are computed; or `(blocks, b, d)`.
+        squared_norms: `(n,)` or `(blocks, b)`, same precision.
+        precision: of kernel values. A float64 distance rounded to float32 costs a bounded kernel one unit in the
+            last place, whatever the distance.
+        by_differences: whether distances come from differences and not from norms and inner products.
     """
 
     points: torch.Tensor
     squared_norms: torch.Tensor
+    precision: torch.dtype
+    by_differences: bool = False
 
     def take(self, block: slice) -> "Rows":
-        return Rows(self.points[block], self.squared_norms[block])
+        return self._replace(points=self.points[block], squared_norms=self.squared_norms[block])
+
+    def select(self, index: torch.Tensor) -> "Rows":
+        return self._replace(points=self.points[index], squared_norms=self.squared_norms[index])
+
+    def every(self, step: int, first: int) -> "Rows":
+        """Rows `first`, `first + step`, ..."""
+        points, norms = self.points[first::step], self.squared_norms[first::step]
+        return self._replace(points=points.contiguous(), squared_norms=norms.contiguous())
+
+    def blocks(self, size: int) -> "Rows":
+        """The first rows as blocks of `size` rows; those that fill no block are left out."""
+        count = len(self.points) // size
+        points = self.points[: count * size].view(count, size, -1)
+        return self._replace(points=points, squared_norms=self.squared_norms[: count * size].view(count, size))
 
 
-def as_sample(sample: Sample, name: str, device: str | torch.device | None) -> torch.Tensor:
-    """A finite floating-point tensor `(n, d)` with n >= 2; images and other arrays are flattened by rows.
+def as_sample(sample: Sample, name: str, device: str | torch.device | None, fewest: int = 2) -> torch.Tensor:
+    """A finite floating-point tensor `(n, d)` with n >= `fewest`; images and other arrays are flattened by rows.
 
     Raises:
-        InputError: fewer than two points or no dimension, NaN or infinity, not real numbers.
+        InputError: fewer points or no dimension, NaN or infinity, not real numbers.
     """
     tensor = sample if isinstance(sample, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(sample))
     if tensor.is_complex() or tensor.dim() < 2:
@@ -43,8 +69,9 @@ def as_sample(sample: Sample, name: str, device: str | torch.device | None) -> t
             f"{name}: a sample is an array (n, d) of real numbers, got shape {tuple(tensor.shape)} of "
             f"{tensor.dtype}; a sample of n numbers is passed as (n, 1)"
         )
-    if len(tensor) < 2 or tensor[0].numel() == 0:
-        raise InputError(f"{name}: a test needs at least two points, got shape {tuple(tensor.shape)}")
+    if len(tensor) < fewest or tensor[0].numel() == 0:
+        spelled = "two points" if fewest == 2 else "one point"
+        raise InputError(f"{name}: a test needs at least {spelled}, got shape {tuple(tensor.shape)}")
     tensor = tensor.detach().to(device).flatten(1) if device is not None else tensor.detach().flatten(1)
     if tensor.dtype not in (torch.float32, torch.float64):
         exact = tensor.dtype in (
@@ -62,13 +89,16 @@ def as_sample(sample: Sample, name: str, device: str | torch.device | None) -> t
     return tensor
 
 
-def as_samples(samples: dict[str, Sample], device: str | torch.device | None) -> list[torch.Tensor]:
-    """All samples as tensors of one dtype, device and dimension, in the given order.
+def as_samples(
+    samples: dict[str, Sample], device: str | torch.device | None, fewest: dict[str, int] | None = None
+) -> list[torch.Tensor]:
+    """All samples as tensors of one dtype, device and dimension, in the given order; `fewest` points of each, where
+    not two.
 
     Raises:
         InputError: as for `as_sample`, or the dimensions differ.
     """
-    tensors = [as_sample(sample, name, device) for name, sample in samples.items()]
+    tensors = [as_sample(sample, name, device, (fewest or {}).get(name, 2)) for name, sample in samples.items()]
     first_name, first = next(iter(samples)), tensors[0]
     for name, tensor in zip(samples, tensors, strict=True):
         if tensor.shape[1] != first.shape[1]:
@@ -85,18 +115,28 @@ def centred(pooled: torch.Tensor) -> torch.Tensor:
     return pooled - pooled.mean(0, dtype=torch.float64).to(pooled.dtype)
 
 
-def prepare_rows(pooled: torch.Tensor, kernel: Kernel) -> Rows:
-    """Rows `(N, d)`, already centred where the kernel allows it, in the precision that the kernel needs.
+def prepare_rows(pooled: torch.Tensor, *kernels: AnyKernel) -> Rows:
+    """Rows `(N, d)`, already centred where the kernels allow it, in the precision that all kernels need.
 
-    float32 for bounded kernels whose bandwidth is not small against the spread of the points; else float64.
-    The choice depends on the pooled rows only, never on which sample a row belongs to.
+    Kernel values are float32 for bounded kernels on more than a few points, else float64; distances are float32
+    where the bandwidth is not small against the spread of the points. The choice depends on the pooled rows only,
+    never on which sample a row belongs to.
     """
     squared_norms = torch.linalg.vector_norm(pooled, dim=1, dtype=torch.float64).square_()
-    cancels = kernel.family.geometry == "squared_euclidean" and (
-        float(squared_norms.max()) > LARGEST_SCALED_NORM * kernel.bandwidth**2
-    )
-    dtype = torch.float32 if kernel.family.bounded and not cancels else torch.float64
-    return Rows(pooled.to(dtype).contiguous(), squared_norms.to(dtype))
+    terms = [term for kernel in kernels for term in kernel.terms]
+    widths = [t.bandwidth for t in terms if t.family.geometry == "squared_euclidean" and t.family.bounded]
+    ratio = float(squared_norms.max()) / min(widths) ** 2 if widths else 0.0
+    manhattan = [t.bandwidth for t in terms if t.family.geometry == "manhattan"]
+    if manhattan:
+        largest = float(torch.linalg.vector_norm(pooled, ord=1, dim=1, dtype=torch.float64).max())
+        far = pooled.shape[1] >= LONG_SUMS or largest > LARGEST_SCALED_MANHATTAN_NORM * min(manhattan)
+    else:
+        far = False
+    exact = len(pooled) <= FEW_POINTS or not all(bounded(kernel) for kernel in kernels)
+    precision = torch.float64 if exact else torch.float32
+    dtype = torch.float64 if exact or far or ratio > LARGEST_SCALED_NORM else torch.float32
+    by_differences = ratio > LARGEST_SCALED_NORM_OF_FLOAT64
+    return Rows(pooled.to(dtype).contiguous(), squared_norms.to(dtype), precision, by_differences)
 
 
 def pool(samples: Sequence[torch.Tensor], order: torch.Tensor, kernel_centres: bool) -> torch.Tensor:

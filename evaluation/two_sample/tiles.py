@@ -5,12 +5,13 @@ leaves a tile is a handful of float64 sums. Tiles are visited, and their sums ad
 they could be computed anywhere without changing the result.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 
-from gebm.evaluation.two_sample.kernels import Kernel
+from gebm.evaluation.two_sample.kernels import AnyKernel, Geometry
 from gebm.evaluation.two_sample.samples import Rows
 
 TILE_ROWS = 1024
@@ -28,17 +29,53 @@ def upper_tiles(count: int) -> Iterator[tuple[slice, slice]]:
             yield rows, columns
 
 
-def kernel_tile(a: Rows, b: Rows, kernel: Kernel) -> torch.Tensor:
-    """Kernel values `(rows of a, rows of b)`."""
-    match kernel.family.geometry:
+def geometry_tile(a: Rows, b: Rows, geometry: Geometry) -> torch.Tensor:
+    """Distances or inner products `(rows of a, rows of b)`; of blocks, `(blocks, b, b)`."""
+    match geometry:
         case "inner_product":
-            geometry = a.points @ b.points.T
+            return a.points @ b.points.mT
+        case "squared_euclidean" if a.by_differences:
+            mode = "donot_use_mm_for_euclid_dist"
+            return torch.cdist(a.points, b.points, compute_mode=mode).square_()
         case "squared_euclidean":
-            geometry = a.squared_norms[:, None] + b.squared_norms[None, :]
-            geometry.addmm_(a.points, b.points.T, alpha=-2.0).clamp_(min=0.0)
+            tile = a.squared_norms[..., :, None] + b.squared_norms[..., None, :]
+            product = tile.baddbmm_ if tile.dim() == 3 else tile.addmm_
+            return product(a.points, b.points.mT, alpha=-2.0).clamp_(min=0.0)
         case "manhattan":
-            geometry = torch.cdist(a.points, b.points, p=1.0)
-    return kernel.values(geometry)
+            return torch.cdist(a.points, b.points, p=1.0)
+
+
+def kernel_tiles(a: Rows, b: Rows, kernels: Sequence[AnyKernel]) -> Iterator[torch.Tensor]:
+    """Kernel values of each kernel in turn, distances computed once for all of them."""
+    left = Counter(term.family.geometry for kernel in kernels for term in kernel.terms)
+    geometries: dict[Geometry, torch.Tensor] = {}
+    for kernel in kernels:
+        tile = None
+        for term in kernel.terms:
+            name = term.family.geometry
+            if name not in geometries:
+                geometries[name] = geometry_tile(a, b, name)
+            left[name] -= 1
+            shared = geometries[name] if left[name] else geometries.pop(name)
+            values = term.values(shared.to(a.precision, copy=bool(left[name])))
+            tile = values if tile is None else tile.add_(values)
+        assert tile is not None
+        yield tile
+
+
+def kernel_tile(a: Rows, b: Rows, kernel: AnyKernel) -> torch.Tensor:
+    """Kernel values `(rows of a, rows of b)`; of blocks, `(blocks, b, b)`."""
+    return next(kernel_tiles(a, b, [kernel]))
+
+
+def kernel_diagonal(rows: Rows, kernel: AnyKernel) -> torch.Tensor:
+    """`k(z_i, z_i)` of every row, `(N,)` float64."""
+    total = torch.zeros(len(rows.points), dtype=torch.float64, device=rows.points.device)
+    for term in kernel.terms:
+        inner = term.family.geometry == "inner_product"
+        own = rows.squared_norms.to(torch.float64, copy=True) if inner else torch.zeros_like(total)
+        total += term.values(own)
+    return total
 
 
 class LabelledSums(NamedTuple):
@@ -49,85 +86,130 @@ class LabelledSums(NamedTuple):
         touching: `(P,)`, `aᵀ K0 1 = S_xx + S_xy`.
         total: `1ᵀ K0 1`.
         magnitude: about `Σ |K0|`, the scale of rounding errors.
+        squares: `Σ K0²`.
     """
 
     within: torch.Tensor
     touching: torch.Tensor
     total: float
     magnitude: float
+    squares: float
 
 
-def labelled_sums(rows: Rows, kernel: Kernel, labels: torch.Tensor) -> LabelledSums:
-    """Sums of the pooled kernel without its diagonal `K0`, for all labellings in one pass over the upper
-    tiles.
+def labelled_sums(rows: Rows, kernel: AnyKernel, labels: torch.Tensor) -> LabelledSums:
+    """`labelled_sums_of_each` for one kernel."""
+    return labelled_sums_of_each(rows, [kernel], labels)[0]
+
+
+def labelled_sums_of_each(rows: Rows, kernels: Sequence[AnyKernel], labels: torch.Tensor) -> list[LabelledSums]:
+    """Sums of the pooled kernel without its diagonal `K0`, of every kernel for all labellings, in one pass over the
+    upper tiles.
 
     Args:
         rows: N pooled points.
-        kernel: the kernel.
+        kernels: the kernels; distances are shared between them.
         labels: `(P, N)` uint8, 1 where a row is labelled X.
 
-    N²/2 kernel values, each used in P multiply-adds; memory: one tile and the labels.
+    N²/2 kernel values a kernel, each used in P multiply-adds; memory: one tile, its distances and the labels.
     """
-    count, device, dtype = len(rows.points), rows.points.device, rows.points.dtype
-    within = torch.zeros(len(labels), dtype=torch.float64, device=device)
+    count, device, dtype = len(rows.points), rows.points.device, rows.precision
+    within = torch.zeros(len(kernels), len(labels), dtype=torch.float64, device=device)
     touching = torch.zeros_like(within)
-    total = magnitude = 0.0
+    total, magnitude, squares = (torch.zeros(len(kernels), dtype=torch.float64, device=device) for _ in range(3))
     for row_block, column_block in upper_tiles(count):
-        tile = kernel_tile(rows.take(row_block), rows.take(column_block), kernel)
         diagonal = row_block == column_block
-        if diagonal:
-            tile.fill_diagonal_(0.0)
+        weight = 1.0 if diagonal else 2.0  # an off-diagonal tile stands for its mirror image too
         row_labels = labels[:, row_block].to(dtype)
         column_labels = row_labels if diagonal else labels[:, column_block].to(dtype)
-        ones = torch.ones(1, tile.shape[1], dtype=dtype, device=device)
-        products = tile @ torch.cat([column_labels, ones]).T  # (rows, P + 1), the last column is the row sums
-        row_sums = products[:, -1].to(torch.float64)
-        products = products[:, :-1]
-        weight = 1.0 if diagonal else 2.0  # an off-diagonal tile stands for its mirror image too
-        within += weight * (row_labels.T * products).sum(0, dtype=torch.float64)
-        touching += products.sum(0, dtype=torch.float64)
-        if not diagonal:
-            touching += (row_labels @ row_sums.to(dtype)).to(torch.float64)
-        total += weight * float(row_sums.sum())
-        magnitude += weight * float(row_sums.abs().sum())
-    return LabelledSums(within, touching, total, magnitude)
+        ones = torch.ones(1, column_labels.shape[1], dtype=dtype, device=device)
+        right = torch.cat([column_labels, ones]).T  # (columns, P + 1), the last column makes the row sums
+        for index, tile in enumerate(kernel_tiles(rows.take(row_block), rows.take(column_block), kernels)):
+            if diagonal:
+                tile.fill_diagonal_(0.0)
+            products = tile @ right
+            row_sums = products[:, -1].to(torch.float64)
+            products = products[:, :-1]
+            within[index] += weight * (row_labels.T * products).sum(0, dtype=torch.float64)
+            touching[index] += products.sum(0, dtype=torch.float64)
+            if not diagonal:
+                touching[index] += (row_labels @ row_sums.to(dtype)).to(torch.float64)
+            total[index] += weight * row_sums.sum()
+            magnitude[index] += weight * row_sums.abs().sum()
+            squares[index] += weight * torch.linalg.vector_norm(tile, dim=1).to(torch.float64).square().sum()
+    sums = zip(within, touching, total.tolist(), magnitude.tolist(), squares.tolist(), strict=True)
+    return [LabelledSums(*each) for each in sums]
 
 
-def signed_sums(first: Rows, second: Rows, kernel: Kernel, signs: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """`epsᵀ H0 eps` for each of P sign vectors, and `Σ |H0|`, in one pass over the upper tiles of the n x n
+class SignedSums(NamedTuple):
+    """Sums over pairs `i ≠ j` of n pairs `(u_i, v_i)`, for each of P sign vectors (float64).
+
+    `H_ij = k(u_i,u_j) + k(v_i,v_j) - k(u_i,v_j) - k(v_i,u_j)`; `H0` is H without its diagonal.
+
+    Attributes:
+        forms: `(P,)`, `epsᵀ H0 eps`.
+        cross: `Σ_i k(u_i, v_i)`, which no sign changes.
+        total: `Σ` of k over all ordered pairs of different points among the 2n.
+        magnitude: about `Σ |k|` over the same, the scale of rounding errors.
+    """
+
+    forms: torch.Tensor
+    cross: float
+    total: float
+    magnitude: float
+
+
+def signed_sums(first: Rows, second: Rows, kernel: AnyKernel, signs: torch.Tensor) -> SignedSums:
+    """`signed_sums_of_each` for one kernel."""
+    return signed_sums_of_each(first, second, [kernel], signs)[0]
+
+
+def signed_sums_of_each(
+    first: Rows, second: Rows, kernels: Sequence[AnyKernel], signs: torch.Tensor
+) -> list[SignedSums]:
+    """`epsᵀ H0 eps` of every kernel for each of P sign vectors, in one pass over the upper tiles of the n x n
     matrix H.
-
-    `H_ij = k(u_i,u_j) + k(v_i,v_j) - k(u_i,v_j) - k(v_i,u_j)` of pairs `(u_i, v_i)`; `H0` is H without its
-    diagonal.
 
     Args:
         first: the n points `u_i`.
         second: the n points `v_i`.
-        kernel: the kernel.
+        kernels: the kernels; distances are shared between them.
         signs: `(P, n)` int8 of ±1; -1 swaps the members of a pair.
     """
-    count, device, dtype = len(first.points), first.points.device, first.points.dtype
-    forms = torch.zeros(len(signs), dtype=torch.float64, device=device)
-    magnitude = 0.0
+    count, device, dtype = len(first.points), first.points.device, first.precision
+    forms = torch.zeros(len(kernels), len(signs), dtype=torch.float64, device=device)
+    own, total, magnitude = (torch.zeros(len(kernels), dtype=torch.float64, device=device) for _ in range(3))
     for row_block, column_block in upper_tiles(count):
         u_rows, v_rows = first.take(row_block), second.take(row_block)
         u_columns, v_columns = first.take(column_block), second.take(column_block)
-        tile = kernel_tile(u_rows, u_columns, kernel)
-        tile += kernel_tile(v_rows, v_columns, kernel)
-        tile -= kernel_tile(u_rows, v_columns, kernel)
-        tile -= kernel_tile(v_rows, u_columns, kernel)
         diagonal = row_block == column_block
-        if diagonal:
-            tile.fill_diagonal_(0.0)
         weight = 1.0 if diagonal else 2.0
-        products = tile @ signs[:, column_block].to(dtype).T
-        forms += weight * (signs[:, row_block].to(dtype).T * products).sum(0, dtype=torch.float64)
-        magnitude += weight * float(tile.abs_().sum(dtype=torch.float64))
-    return forms, magnitude
+        row_signs = signs[:, row_block].to(dtype).T
+        column_signs = row_signs if diagonal else signs[:, column_block].to(dtype).T
+        tiles = zip(
+            kernel_tiles(u_rows, u_columns, kernels),
+            kernel_tiles(v_rows, v_columns, kernels),
+            kernel_tiles(u_rows, v_columns, kernels),
+            kernel_tiles(v_rows, u_columns, kernels),
+            strict=True,
+        )
+        for index, (uu, vv, uv, vu) in enumerate(tiles):
+            same, cross = uu.add_(vv), uv.add_(vu)
+            if diagonal:
+                own[index] += 0.5 * cross.diagonal().sum(dtype=torch.float64)
+                same.fill_diagonal_(0.0)
+            row_sums = torch.stack([same.sum(1), cross.sum(1)]).to(torch.float64)
+            total[index] += weight * row_sums.sum()
+            magnitude[index] += weight * row_sums.abs().sum()
+            tile = same.sub_(cross)
+            if diagonal:
+                tile.fill_diagonal_(0.0)
+            forms[index] += weight * (row_signs * (tile @ column_signs)).sum(0, dtype=torch.float64)
+    sums_of_each = zip(forms, own.tolist(), total.tolist(), magnitude.tolist(), strict=True)
+    return [SignedSums(*each) for each in sums_of_each]
 
 
 def cross_sums(
-    a: Rows, b: Rows, kernel: Kernel, weights_a: torch.Tensor, weights_b: torch.Tensor
+    a: Rows, b: Rows, kernel: AnyKernel, weights_a: torch.Tensor, weights_b: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`Σ_{j≠i} k(a_i, b_j) w_j` for each i, and `Σ_{i≠j} k(a_i, b_j) w_i` for each j, in one pass (float64).
 
@@ -140,7 +222,8 @@ def cross_sums(
     """
     rows = torch.zeros(weights_b.shape, dtype=torch.float64, device=a.points.device)
     columns = torch.zeros_like(rows)
-    weights_a, weights_b = weights_a.to(a.points), weights_b.to(a.points)
+    device, dtype = a.points.device, a.precision
+    weights_a, weights_b = weights_a.to(device, dtype), weights_b.to(device, dtype)
     blocks = row_blocks(len(a.points))
     for row_block in blocks:
         for column_block in blocks:

@@ -19,6 +19,12 @@ class NullSample(NamedTuple):
     resampled: torch.Tensor
     rounding: float
 
+    @staticmethod
+    def around(values: torch.Tensor, position: int, rounding: float) -> "NullSample":
+        """From the statistics `(P + 1,)` of all labellings, the true one at `position`."""
+        values = values.cpu()
+        return NullSample(float(values[position]), torch.cat([values[:position], values[position + 1 :]]), rounding)
+
     def exceedances(self) -> int:
         """How many resampled statistics are at least the observed one; ties count."""
         return int((self.resampled >= self.observed - self.rounding).sum())
@@ -40,3 +46,13 @@ class NullSample(NamedTuple):
 def allowed(level: float, permutations: int) -> int:
     """`floor(level (P + 1))`: how many of all P + 1 statistics may reach the observed one if it rejects."""
     return floor(level * (permutations + 1) + 1e-9)
+
+
+def rounding_of_mean(mean_magnitude: float, count: int, dtype: torch.dtype) -> float:
+    """Rounding error to expect in a mean over `count²` kernel values that were added in rows of `count`.
+
+    Each row's sum has a relative error of some units in the last place; over rows they average out. It is far
+    below the spread of any null (by `sqrt(count)` units in the last place), so treating such differences as
+    ties costs no power, and counting ties keeps the level.
+    """
+    return 16.0 * torch.finfo(dtype).eps * mean_magnitude / count**0.5
