@@ -1,6 +1,18 @@
 """Two-sample tests by maximum mean discrepancy."""
 
+from gebm.evaluation.two_sample.interval import MMDInterval, mmd_interval
 from gebm.evaluation.two_sample.mmd import TestResult, mmd_test
 from gebm.evaluation.two_sample.relative import RelativeResult, relative_mmd_test
+from gebm.evaluation.two_sample.witness import Witness, witness, witness_of_samples
 
-__all__ = ["RelativeResult", "TestResult", "mmd_test", "relative_mmd_test"]
+__all__ = [
+    "MMDInterval",
+    "RelativeResult",
+    "TestResult",
+    "Witness",
+    "mmd_interval",
+    "mmd_test",
+    "relative_mmd_test",
+    "witness",
+    "witness_of_samples",
+]
