@@ -73,7 +73,7 @@ def test_the_picture_names_both_samples_and_is_the_same_each_time(d: int) -> Non
 def test_the_curve_is_highest_where_x_is_and_lowest_where_y_is() -> None:
     rng = np.random.default_rng(3)
     figure = draw_witness(rng.normal(size=(200, 1)) * 0.2, rng.normal(size=(200, 1)) * 0.2 + 3.0, bandwidth=0.3)
-    highest, lowest = (float(place) for place in re.findall(r" at (-?[0-9.]+\d)", figure.alt))
+    highest, lowest = (float(place) for place in re.findall(r" at (-?\d+\.?\d*)", figure.alt))
     assert highest == pytest.approx(0.0, abs=0.25)
     assert lowest == pytest.approx(3.0, abs=0.25)
 
