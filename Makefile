@@ -51,6 +51,7 @@ $(VENV)/peers/blackjax/.ready: tests/benchmarks/blackjax.txt
 drill: setup
 	$(VENV)/bin/python -m tests.drills.storms
 	$(VENV)/bin/python -m tests.drills.preemption
+	$(VENV)/bin/python -m tests.drills.farm_storm
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache *.egg-info build

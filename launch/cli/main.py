@@ -6,6 +6,7 @@ Commands import what they need when they run: `gebm --help` must not wait for to
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -92,14 +93,16 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except SystemExit as end:
+        if end.code == signal.SIGTERM:  # so Ray's handler of the signal ends a process that is connected
+            return _interrupted(128 + signal.SIGTERM)
         # typer turns Ctrl-C into this exit code without a word.
         return _interrupted() if end.code == INTERRUPTED else end.code if isinstance(end.code, int) else OK
     return OK
 
 
-def _interrupted() -> int:
+def _interrupted(code: int = INTERRUPTED) -> int:
     print("\ninterrupted: the same command goes on from where it stopped", file=sys.stderr)
-    return INTERRUPTED
+    return code
 
 
 def _complain(message: str) -> None:
