@@ -20,6 +20,7 @@ from gebm.cluster.lease import held
 from gebm.cluster.ledger import Ledger
 from gebm.cluster.manifest import WorkItem
 from gebm.cluster.metrics import FarmMetrics
+from gebm.cluster.resources import count_room
 from gebm.cluster.scheduler import Policy
 
 __all__ = ["FarmError", "FarmProgress", "FarmSummary", "WorkItem", "run_farm"]
@@ -204,6 +205,10 @@ def _check_resources(cpus: float, gpus: float) -> None:
             raise InputError(
                 f"an actor needs {needed:g} {name}s, the cluster has {there.get(name, 0):g}; ask for fewer"
             )
+    if count_room({"num_cpus": cpus, "num_gpus": gpus}) == 0:
+        raise InputError(
+            f"no node of the cluster has room for an actor with {cpus:g} CPUs and {gpus:g} GPUs; ask for fewer"
+        )
 
 
 def _units(record: Record) -> int:

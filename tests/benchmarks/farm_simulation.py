@@ -32,7 +32,7 @@ from gebm.cluster.manifest import WorkItem
 from gebm.cluster.scheduler import Policy
 from tests.cluster.virtual_actors import Deed, VirtualActors
 
-CALL_SECONDS = 0.0004
+CALL_SECONDS = 0.0007
 """Of the driver for a call to an actor and its answer through Ray, see `tests/benchmarks/farm_calls.py`."""
 ITEM_SECONDS = 60.0
 """Mean; log-normal with a standard deviation of a quarter of it."""

@@ -4,7 +4,9 @@ import pytest
 import ray
 
 from gebm.cluster.errors import InputError
-from gebm.cluster.resources import WorkerResources, count_cpus, count_gpus, plan_workers
+from gebm.cluster.farm import WorkItem, run_farm
+from gebm.cluster.resources import WorkerResources, count_cpus, count_gpus, count_room, plan_workers
+from tests.cluster.farm_work import no_worker
 
 
 @pytest.fixture
@@ -48,3 +50,28 @@ def test_wishes_that_cannot_be_granted(cluster: None, workers: int, gpus: float,
 def test_the_connected_cluster_is_counted(ray_cluster: None) -> None:
     assert count_cpus() == 2
     assert count_gpus() == int(ray.cluster_resources().get("GPU", 0))
+
+
+def test_room_is_counted_node_by_node_and_on_living_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}},
+        {"Alive": True, "Resources": {"CPU": 3.0}},
+        {"Alive": True, "Resources": {"memory": 1e9}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    assert count_room({"num_cpus": 1, "num_gpus": 0}) == 7
+    assert count_room({"num_cpus": 2, "num_gpus": 0}) == 3  # and not 7 / 2: an actor lives on one node
+    assert count_room({"num_cpus": 1, "num_gpus": 0.1}) == 4  # as many as one node's CPUs
+    assert count_room({"num_cpus": 0, "num_gpus": 0.1}) == 10
+    assert count_room({"num_cpus": 5, "num_gpus": 0}) == 0
+    assert count_room({}) == 7
+
+
+def test_an_actor_that_is_larger_than_any_node_is_refused_and_does_not_hang(
+    ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 1.0}}] * 2
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    with pytest.raises(InputError, match="no node of the cluster has room for an actor with 2 CPUs and 0 GPUs"):
+        run_farm([WorkItem("a", 0, {})], no_worker, None, settings={}, actors=None, cpus_per_actor=2)
