@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, RayActorError
 
+from gebm.cluster.errors import StorageError
 from gebm.cluster.scheduler import Trouble
 from gebm.cluster.trouble import spell, trouble_of_death, trouble_of_error
 
@@ -37,6 +38,7 @@ def torch_out_of_memory() -> Exception:
         OSError(errno.ENOSPC, "No space left on device"),
         OSError(errno.EDQUOT, "Disk quota exceeded"),
         OSError("storage is away"),
+        StorageError("s3://bucket/run: no answer"),
         TimeoutError(),
         ConnectionResetError(),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
