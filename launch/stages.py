@@ -174,7 +174,7 @@ def draw_samples(
         settings=settings,
         count=count,
         seed=seed,
-        actors=staff.count,
+        actors=None if actors is None else staff.count,  # none: as many as find room, also when the cluster grows
         gpus_per_actor=staff.gpus,
         store=store,
         checkpoint_seconds=checkpoint_seconds,

@@ -52,7 +52,7 @@ def sample(
     settings: SamplerSettings,
     count: int,
     seed: int,
-    actors: int,
+    actors: int | None,
     gpus_per_actor: float = 0,
     store: StoreSettings = StoreSettings(),  # noqa: B008
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -67,8 +67,9 @@ def sample(
     seed, count and `shard_size`, start from the same prior draws and have the same labels.
 
     store: the format of the samples, and what is kept beside them. checkpoint_seconds: so much of an actor's chains is
-    lost at the most when it dies, see `shard_checkpoint.py`; it changes no byte. summary: is told what the actors did
-    with their time, when any shard was made; `output` gets it as `summary.json`.
+    lost at the most when it dies, see `shard_checkpoint.py`; it changes no byte. actors: None for as many as the
+    cluster has room for, also when it grows. summary: is told what the actors did with their time, when any shard was
+    made; `output` gets it as `summary.json`.
 
     Returns `{"settings": …, "shards": {item id: record}, "diagnostics": …}`, the last for the whole run.
     Raises `InputError` for a bad model, count or label, and when `output` belongs to another run.
