@@ -131,6 +131,8 @@ def raising(error: BaseException):
         (InputError("shard x is truncated"), 2, "error: shard x is truncated\n"),
         (FarmError("1 of 4 work items failed"), 1, "error: 1 of 4 work items failed\n"),
         (KeyboardInterrupt(), 130, "interrupted: the same command goes on from where it stopped\n"),
+        # What Ray makes of SIGTERM.
+        (SystemExit(signal.SIGTERM), 143, "interrupted: the same command goes on from where it stopped\n"),
     ],
 )
 def test_each_kind_of_failure_has_its_exit_code_and_one_line(error, code, message, monkeypatch, capsys):
