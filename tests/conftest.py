@@ -1,6 +1,7 @@
 """What every room's tests share: one local Ray for the whole session, and small shard sets to work on."""
 
 import logging
+import signal
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -28,6 +29,11 @@ _DIGITS = ("abcdef", "bc", "abged", "abgcd", "fgbc", "afgcd", "afgedc", "abc", "
 
 # It tells every step of every checkpoint at level DEBUG, and pytest would print it all below a test that fails.
 _dcp_logger.setLevel(logging.INFO)
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that starts tests in the background has them, and all that they start, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
