@@ -100,8 +100,8 @@ def run_farm(
 
     With `output`, the directory is this process's alone until the end, see `lease.py`. An existing
     `<output>/manifest.json` of the same settings and items is continued: only items that are missing or whose file is
-    damaged are done. Records are published as items finish, also when the
-    run is interrupted, see `Ledger`. Without `output` the records are only returned.
+    damaged are done. Records are published as items finish, also when the run is interrupted, see `Ledger`. Without
+    `output` the records are only returned.
 
     `actors`: so many, of which those that find no room come up when there is some; None for as many as the cluster
     has room for, looked at again every few seconds. An item that raises is done again, up to `tries` times, and more
@@ -133,29 +133,19 @@ def run_farm(
         resources = {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor}
         left = [item for item in items if item.id not in records]
         crew = Crew(RayActors(make_worker, resources), left, actors, replace(policy, tries=tries), on_actor_start)
-        scheduler = crew.scheduler
         resumed_units = units = sum(map(_units, records.values()))
         begin = published = time.monotonic()
-
-        metrics = FarmMetrics(stage)
+        metrics, metered = FarmMetrics(stage), -TELL_SECONDS
 
         def tell() -> None:
+            nonlocal metered
             seconds = time.monotonic() - begin
-            state = FarmProgress(
-                done=len(records),
-                total=len(items),
-                units_done=units,
-                seconds=seconds,
-                rate=(units - resumed_units) / max(seconds, 1e-9),
-                actor_pids=crew.pids(),
-                seconds_left=scheduler.seconds_left(),
-                waiting=scheduler.waiting,
-                running=scheduler.running,
-                failed=len(scheduler.failures),
-                retried=scheduler.retried,
-                reissued=scheduler.reissued,
+            state = _progress(
+                crew, len(records), len(items), units, (units - resumed_units) / max(seconds, 1e-9), seconds
             )
-            metrics.tell(state)
+            if seconds - metered >= TELL_SECONDS or not crew.has_work():  # seven calls of Ray
+                metrics.tell(state)
+                metered = seconds
             if progress is not None:
                 progress(state)
 
@@ -176,17 +166,7 @@ def run_farm(
         finally:
             crew.dismiss()
             if summary is not None:
-                summary(
-                    FarmSummary(
-                        seconds=time.monotonic() - begin,
-                        done=scheduler.finished_count,
-                        failed=len(scheduler.failures),
-                        retried=scheduler.retried,
-                        reissued=scheduler.reissued,
-                        deaths=scheduler.deaths,
-                        actors=crew.describe(),
-                    )
-                )
+                summary(_summary(crew, time.monotonic() - begin))
             if ledger is not None:
                 ledger.publish()
         if ledger is not None:
@@ -196,6 +176,37 @@ def run_farm(
             crew.await_ended()
             ledger.remove_strays()
         return {item.id: records[item.id] for item in items}
+
+
+def _progress(crew: Crew, done: int, total: int, units: int, rate: float, seconds: float) -> FarmProgress:
+    scheduler = crew.scheduler
+    return FarmProgress(
+        done=done,
+        total=total,
+        units_done=units,
+        seconds=seconds,
+        rate=rate,
+        actor_pids=crew.pids(),
+        seconds_left=scheduler.seconds_left(),
+        waiting=scheduler.waiting,
+        running=scheduler.running,
+        failed=len(scheduler.failures),
+        retried=scheduler.retried,
+        reissued=scheduler.reissued,
+    )
+
+
+def _summary(crew: Crew, seconds: float) -> FarmSummary:
+    scheduler = crew.scheduler
+    return FarmSummary(
+        seconds=seconds,
+        done=scheduler.finished_count,
+        failed=len(scheduler.failures),
+        retried=scheduler.retried,
+        reissued=scheduler.reissued,
+        deaths=scheduler.deaths,
+        actors=crew.describe(),
+    )
 
 
 def _check_resources(cpus: float, gpus: float) -> None:

@@ -21,7 +21,8 @@ ATTEMPTS = 6
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 15.0
 
-_FINAL = (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError)
+LASTING = (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError)
+"""Errors of a file system that waiting does not mend."""
 _PASSING_ERRNOS = {
     getattr(errno, name)
     for name in (
@@ -75,7 +76,7 @@ def persist(operation: str, url: str, attempt: Callable[[], _T]) -> _T:
 
 def may_pass(error: BaseException) -> bool:
     """Whether the same operation may work a little later."""
-    if isinstance(error, (StorageError, *_FINAL)):
+    if isinstance(error, (StorageError, *LASTING)):
         return False
     # s3fs turns a store's answer into an OSError, with the answer below it. Below a body that was cut short, aiohttp
     # has an error with the code 400 that nobody answered.

@@ -4,43 +4,23 @@ from __future__ import annotations
 
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayError
 
+from gebm.cluster.retries import LASTING, may_pass
 from gebm.cluster.scheduler import Trouble
 
-_LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
-"""Errors of a file system that waiting does not mend. The others may pass: a full disk, storage that is away."""
-
-# By name, so that a driver need not have the packages that its workers have.
-_PASSING_NAMES = frozenset(
-    {
-        "OutOfMemoryError",  # torch
-        *("HTTPClientError", "ConnectionError", "IncompleteReadError"),  # botocore, and those below them
-        *("ClientConnectionError", "ClientPayloadError", "ServerTimeoutError"),  # aiohttp
-        *("ServiceRequestError", "ServiceResponseError"),  # Azure
-        *("TransportError", "FSTimeoutError"),  # Google, fsspec
-    }
-)
-_PASSING_CODES = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling"})
-"""Of botocore's ClientError, which may be anything."""
-
-_PASSING_TEXTS = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""Of torch's RuntimeErrors."""
+_OUT_OF_MEMORY = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""In texts of torch's RuntimeErrors."""
 
 
 def trouble_of_error(error: BaseException) -> Trouble:
     """What kind of trouble the exception is that a worker raised."""
-    passing = Trouble.PASSING
-    if isinstance(error, _LASTING):
+    if isinstance(error, LASTING):
         return Trouble.ERROR
-    if isinstance(error, MemoryError | OSError):
-        return passing
-    if any(kind.__name__ in _PASSING_NAMES for kind in type(error).__mro__):
-        return passing
-    if any(text in str(error) for text in _PASSING_TEXTS):
-        return passing
-    response = getattr(error, "response", None)
-    if isinstance(response, dict) and response.get("Error", {}).get("Code") in _PASSING_CODES:
-        return passing
-    return Trouble.ERROR
+    # Of the other errors of a file system a full disk may pass too, and storage that was asked often enough already.
+    if isinstance(error, MemoryError | OSError) or may_pass(error):
+        return Trouble.PASSING
+    # torch's by name: a driver need not have the packages that its workers have.
+    is_memory = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    return Trouble.PASSING if is_memory or any(text in str(error) for text in _OUT_OF_MEMORY) else Trouble.ERROR
 
 
 def trouble_of_death(error: RayError) -> Trouble:

@@ -21,8 +21,12 @@ class ClientError(Exception):
         self.response = {"Error": {"Code": code}}
 
 
-def of_package(name: str, base: type[Exception] = Exception) -> Exception:
-    return type(name, (base,), {})("no answer")
+def kind(package: str, name: str, base: type[Exception] = Exception) -> type[Exception]:
+    return type(name, (base,), {"__module__": f"{package}.exceptions"})
+
+
+def of_package(package: str, name: str, base: type[Exception] = Exception) -> Exception:
+    return kind(package, name, base)("no answer")
 
 
 def torch_out_of_memory() -> Exception:
@@ -42,9 +46,9 @@ def torch_out_of_memory() -> Exception:
         TimeoutError(),
         ConnectionResetError(),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-        of_package("EndpointConnectionError", type("ConnectionError", (Exception,), {})),
-        of_package("ReadTimeoutError", type("HTTPClientError", (Exception,), {})),
-        of_package("ClientPayloadError"),
+        of_package("botocore", "EndpointConnectionError", kind("botocore", "ConnectionError")),
+        of_package("botocore", "ReadTimeoutError", kind("botocore", "HTTPClientError")),
+        of_package("aiohttp", "ClientPayloadError"),
         ClientError("SlowDown"),
         torch_out_of_memory(),
     ],
@@ -63,7 +67,7 @@ def test_what_may_pass(error: Any) -> None:
         PermissionError(errno.EACCES, "Permission denied"),
         NotADirectoryError(),
         ClientError("AccessDenied"),
-        of_package("NoCredentialsError"),
+        of_package("botocore", "NoCredentialsError"),
         KeyError("x"),
     ],
     ids=lambda error: type(error).__name__,
