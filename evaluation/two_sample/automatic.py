@@ -17,7 +17,7 @@ import torch
 from gebm.cluster.errors import InputError
 from gebm.evaluation.two_sample.compositions import NullName, StatisticName
 from gebm.evaluation.two_sample.designs import Design
-from gebm.evaluation.two_sample.kernels import Bandwidth
+from gebm.evaluation.two_sample.kernels import Bandwidth, KernelChoice
 from gebm.evaluation.two_sample.shuffles import shuffle_pooled
 from gebm.evaluation.two_sample.tiles import TILE_ROWS, kernel_tile
 
@@ -130,7 +130,7 @@ def _options(n: int, m: int, permutations: int, rates: Rates) -> list[_Option]:
 def calibrate(
     x: torch.Tensor,
     y: torch.Tensor,
-    kernel: str,
+    kernel: KernelChoice,
     bandwidth: Bandwidth,
     permutations: int,
     rng: np.random.Generator,

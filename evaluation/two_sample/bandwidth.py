@@ -2,7 +2,7 @@
 
 import torch
 
-from gebm.evaluation.two_sample.kernels import KERNELS, AnyKernel, Bandwidth, build_kernel
+from gebm.evaluation.two_sample.kernels import KERNELS, AnyKernel, Bandwidth, KernelChoice, build_kernel
 
 LARGEST_SUBSAMPLE = 1000
 
@@ -26,6 +26,6 @@ def median_bandwidth(pooled: torch.Tensor, kernel_name: str) -> float:
     return median
 
 
-def choose_kernel(name: str, bandwidth: Bandwidth, pooled: torch.Tensor) -> AnyKernel:
+def choose_kernel(kernel: KernelChoice, bandwidth: Bandwidth, pooled: torch.Tensor) -> AnyKernel:
     """The kernel with its bandwidth, chosen on pooled rows in a seeded order if it is `median`."""
-    return build_kernel(name, bandwidth, pooled.shape[1], lambda family: median_bandwidth(pooled, family))
+    return build_kernel(kernel, bandwidth, pooled.shape[1], lambda family: median_bandwidth(pooled, family))

@@ -13,7 +13,14 @@ import torch
 from gebm.cluster.errors import InputError
 from gebm.cluster.randomness import derive_seed
 from gebm.evaluation.jackknife import jackknife_interval
-from gebm.evaluation.two_sample.kernels import AnyKernel, Bandwidth, bandwidth_of, check_bandwidth
+from gebm.evaluation.two_sample.kernels import (
+    AnyKernel,
+    Bandwidth,
+    KernelChoice,
+    bandwidth_of,
+    check_bandwidth,
+    name_of,
+)
 from gebm.evaluation.two_sample.samples import Rows, Sample, as_samples
 from gebm.evaluation.two_sample.shuffles import shuffle_pooled
 from gebm.evaluation.two_sample.tiles import kernel_tile, upper_tiles
@@ -56,7 +63,7 @@ def mmd_interval(
     x: Sample,
     y: Sample,
     *,
-    kernel: str = "gaussian",
+    kernel: KernelChoice = "gaussian",
     bandwidth: Bandwidth = "median",
     confidence: float = 0.95,
     groups: int = 20,
@@ -100,7 +107,7 @@ def mmd_interval(
         n=n,
         m=m,
         dimension=points_x.shape[1],
-        kernel=kernel,
+        kernel=name_of(kernel),
         bandwidth=bandwidth_of(pooled.kernel),
         seed=seed,
     )

@@ -38,16 +38,39 @@ class KernelFamily(NamedTuple):
     values: Callable[[torch.Tensor, float, int], torch.Tensor]
 
 
+class Space(NamedTuple):
+    """What is computed once for all kernels that need it: a geometry, of all columns of the rows or of the last
+    `tail` ones."""
+
+    geometry: Geometry
+    tail: int | None
+
+
 class Kernel(NamedTuple):
-    """A kernel ready to use: family, bandwidth (1 where the family has none) and dimension of the points."""
+    """A kernel ready to use.
+
+    Attributes:
+        name: of its family.
+        bandwidth: 1 where the family has none.
+        dimension: of the rows.
+        weight: that its values are multiplied by, in (0, 1] where it is a term of a sum.
+        tail: it sees the last so many columns of a row only; None for all. A learnt kernel is a sum of a term on
+            features and points, side by side, and of one on the points.
+    """
 
     name: str
     bandwidth: float
     dimension: int
+    weight: float = 1.0
+    tail: int | None = None
 
     @property
     def family(self) -> KernelFamily:
         return KERNELS[self.name]
+
+    @property
+    def space(self) -> Space:
+        return Space(self.family.geometry, self.tail)
 
     @property
     def terms(self) -> tuple["Kernel", ...]:
@@ -55,7 +78,8 @@ class Kernel(NamedTuple):
 
     def values(self, geometry: torch.Tensor) -> torch.Tensor:
         """Kernel values of a tile; overwrites `geometry`."""
-        return self.family.values(geometry, self.bandwidth, self.dimension)
+        values = self.family.values(geometry, self.bandwidth, self.tail or self.dimension)
+        return values if self.weight == 1.0 else values.mul_(self.weight)
 
 
 class KernelSum(NamedTuple):
@@ -65,6 +89,8 @@ class KernelSum(NamedTuple):
 
 
 AnyKernel = Kernel | KernelSum
+KernelChoice = str | AnyKernel
+"""A kernel by name, whose bandwidth is still to be chosen, or one that is ready, as the learnt ones are."""
 Bandwidth = float | Literal["median"] | Sequence[float | None] | None
 
 
@@ -120,14 +146,21 @@ KERNELS: dict[str, KernelFamily] = {
 }
 
 
-def term_names(kernel: str, bandwidth: Bandwidth = "median") -> tuple[str, ...]:
-    """The families that `kernel` names: one, or several joined by `+`.
+def name_of(kernel: KernelChoice) -> str:
+    """The name by which results call a kernel."""
+    return kernel if isinstance(kernel, str) else "+".join(term.name for term in kernel.terms)
+
+
+def term_names(kernel: KernelChoice, bandwidth: Bandwidth = "median") -> tuple[str, ...]:
+    """The families of `kernel`: one, or several, in a name joined by `+`.
 
     One family with a sequence of bandwidths is the sum of that family at those bandwidths.
 
     Raises:
         InputError: a family that does not exist.
     """
+    if not isinstance(kernel, str):
+        return tuple(term.name for term in kernel.terms)
     names = tuple(name.strip() for name in kernel.split("+"))
     for name in names:
         if name not in KERNELS:
@@ -137,17 +170,22 @@ def term_names(kernel: str, bandwidth: Bandwidth = "median") -> tuple[str, ...]:
     return names
 
 
-def translation_invariant(kernel: str) -> bool:
-    """Whether MMD² under the named kernel stays the same when all points are moved by one vector."""
+def translation_invariant(kernel: KernelChoice) -> bool:
+    """Whether MMD² under the kernel stays the same when all points are moved by one vector."""
     return all(KERNELS[name].translation_invariant for name in term_names(kernel))
 
 
-def check_bandwidth(kernel: str, bandwidth: Bandwidth) -> None:
-    """Refuse what is not a bandwidth of each term that has one: positive and finite, or `median`.
+def check_bandwidth(kernel: KernelChoice, bandwidth: Bandwidth) -> None:
+    """Refuse what is not a bandwidth of each term that has one: positive and finite, or `median`; of a kernel that is
+    ready and has its own, anything but `median` or None.
 
     Raises:
         InputError: a kernel that does not exist, a bandwidth that it cannot have.
     """
+    if not isinstance(kernel, str):
+        if bandwidth is not None and bandwidth != "median":
+            raise InputError(f"bandwidth: the kernel that was given has its own; leave out {bandwidth!r}")
+        return
     names = term_names(kernel, bandwidth)
     if bandwidth == "median":
         return
@@ -164,15 +202,27 @@ def check_bandwidth(kernel: str, bandwidth: Bandwidth) -> None:
             raise InputError(f"bandwidth: must be a positive number or 'median', got {value!r} for kernel {name!r}")
 
 
-def build_kernel(kernel: str, bandwidth: Bandwidth, dimension: int, median: Callable[[str], float]) -> AnyKernel:
+def build_kernel(
+    kernel: KernelChoice, bandwidth: Bandwidth, dimension: int, median: Callable[[str], float]
+) -> AnyKernel:
     """The kernel that two settings name, which `check_bandwidth` has let pass.
 
     Args:
-        kernel: families joined by `+`.
+        kernel: families joined by `+`, or a kernel that is ready and passes through.
         bandwidth: for all terms, or one each.
         dimension: of the points.
         median: the median heuristic for a family, asked only where it is needed.
+
+    Raises:
+        InputError: a kernel that is ready, for points of another dimension.
     """
+    if not isinstance(kernel, str):
+        if any(term.dimension != dimension for term in kernel.terms):
+            raise InputError(
+                f"kernel: it was made for rows of {kernel.terms[0].dimension} numbers, but the samples have "
+                f"{dimension}; map points by the learnt kernel's `rows` first"
+            )
+        return kernel
     names = term_names(kernel, bandwidth)
     each = [bandwidth] * len(names) if isinstance(bandwidth, str | int | float | None) else list(bandwidth)
     terms = []

@@ -12,7 +12,14 @@ from gebm.cluster.randomness import derive_seed
 from gebm.evaluation.two_sample.automatic import DEFAULT_BUDGET, calibrate, choose_form
 from gebm.evaluation.two_sample.compositions import NULLS, NullName, StatisticName, check_sizes, compose
 from gebm.evaluation.two_sample.designs import Design
-from gebm.evaluation.two_sample.kernels import AnyKernel, Bandwidth, bandwidth_of, check_bandwidth
+from gebm.evaluation.two_sample.kernels import (
+    AnyKernel,
+    Bandwidth,
+    KernelChoice,
+    bandwidth_of,
+    check_bandwidth,
+    name_of,
+)
 from gebm.evaluation.two_sample.nulls.bins import bins_null, check_bins, points_per_bin
 from gebm.evaluation.two_sample.nulls.normal import NormalNull, normal_null
 from gebm.evaluation.two_sample.nulls.null_sample import NullSample, allowed
@@ -82,7 +89,7 @@ def mmd_test(
     x: Sample,
     y: Sample,
     *,
-    kernel: str = "gaussian",
+    kernel: KernelChoice = "gaussian",
     bandwidth: Bandwidth = "median",
     statistic: str | None = None,
     null: str = "permutation",
@@ -105,7 +112,7 @@ def mmd_test(
         x: `(n, d)` or images `(n, ...)`, which are flattened; array or tensor of any real dtype.
         y: `(m, d)`; n and m may differ, unless the statistic is made of pairs `(x_i, y_i)`.
         kernel: `gaussian`, `laplace`, `imq`, `rational_quadratic`, `energy`, `polynomial` or `linear`, or a sum:
-            `gaussian+laplace`.
+            `gaussian+laplace`. Or a kernel that is ready, as `learnt` makes them.
         bandwidth: the kernel's `s`, or `median` for the median heuristic in its own norm. Not used by kernels
             without one. A sequence gives a sum one bandwidth for each term (None for a term without); one kernel
             with a sequence is its sum over those bandwidths.
@@ -153,7 +160,7 @@ def mmd_test(
         m=m,
         dimension=points_x.shape[1],
         statistic_name=statistic_name,
-        kernel=kernel,
+        kernel=name_of(kernel),
         bandwidth=bandwidth_of(outcome.kernel),
         null=null_name,
         permutations=permutations,
@@ -168,7 +175,7 @@ def mmd_test(
     )
 
 
-def check_settings(kernel: str, bandwidth: Bandwidth, level: float) -> None:
+def check_settings(kernel: KernelChoice, bandwidth: Bandwidth, level: float) -> None:
     """Refuse an unknown kernel, a bandwidth that is neither positive nor `median`, a level outside (0, 1)."""
     check_bandwidth(kernel, bandwidth)
     if not 0 < level < 1:
@@ -214,7 +221,7 @@ class _Outcome(NamedTuple):
 
 
 def _run(
-    x: torch.Tensor, y: torch.Tensor, kernel: str, bandwidth: Bandwidth, form: Form, rng: np.random.Generator
+    x: torch.Tensor, y: torch.Tensor, kernel: KernelChoice, bandwidth: Bandwidth, form: Form, rng: np.random.Generator
 ) -> _Outcome:
     total = len(x) + len(y)
     if form.null == "permutation":

@@ -14,7 +14,14 @@ from scipy.stats import norm
 from gebm.cluster.errors import InputError
 from gebm.cluster.randomness import derive_seed
 from gebm.evaluation.two_sample.bandwidth import choose_kernel
-from gebm.evaluation.two_sample.kernels import AnyKernel, Bandwidth, bandwidth_of, translation_invariant
+from gebm.evaluation.two_sample.kernels import (
+    AnyKernel,
+    Bandwidth,
+    KernelChoice,
+    bandwidth_of,
+    name_of,
+    translation_invariant,
+)
 from gebm.evaluation.two_sample.mmd import check_permutations, check_settings
 from gebm.evaluation.two_sample.nulls.null_sample import NullSample, rounding_of_mean
 from gebm.evaluation.two_sample.samples import Rows, Sample, as_samples, pool, prepare_rows
@@ -61,7 +68,7 @@ def relative_mmd_test(
     model: Sample,
     base: Sample,
     *,
-    kernel: str = "gaussian",
+    kernel: KernelChoice = "gaussian",
     bandwidth: Bandwidth = "median",
     permutations: int = 999,
     level: float = 0.05,
@@ -136,7 +143,7 @@ def relative_mmd_test(
         sign_flip_p_value=exact.p_value(),
         n=n,
         dimension=samples[0].shape[1],
-        kernel=kernel,
+        kernel=name_of(kernel),
         bandwidth=bandwidth_of(chosen),
         permutations=permutations,
         level=level,

@@ -50,6 +50,13 @@ class Rows(NamedTuple):
         points, norms = self.points[first::step], self.squared_norms[first::step]
         return self._replace(points=points.contiguous(), squared_norms=norms.contiguous())
 
+    def tail(self, columns: int | None) -> "Rows":
+        """The last so many columns of every row; None for all."""
+        if columns is None:
+            return self
+        points = self.points[..., -columns:]
+        return self._replace(points=points, squared_norms=points.square().sum(-1))
+
     def blocks(self, size: int) -> "Rows":
         """The first rows as blocks of `size` rows; those that fill no block are left out."""
         count = len(self.points) // size

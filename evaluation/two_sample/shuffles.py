@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from gebm.evaluation.two_sample.bandwidth import LARGEST_SUBSAMPLE, choose_kernel
-from gebm.evaluation.two_sample.kernels import AnyKernel, Bandwidth, translation_invariant
+from gebm.evaluation.two_sample.kernels import AnyKernel, Bandwidth, KernelChoice, translation_invariant
 from gebm.evaluation.two_sample.samples import Rows, pool, prepare_rows
 
 
@@ -61,7 +61,7 @@ class Bins(NamedTuple):
 
 
 def shuffle_pooled(
-    x: torch.Tensor, y: torch.Tensor, kernel: str, bandwidth: Bandwidth, rng: np.random.Generator
+    x: torch.Tensor, y: torch.Tensor, kernel: KernelChoice, bandwidth: Bandwidth, rng: np.random.Generator
 ) -> Pooled:
     """All points in random order."""
     order = torch.from_numpy(rng.permutation(len(x) + len(y)))
@@ -71,7 +71,7 @@ def shuffle_pooled(
 
 
 def shuffle_pairs(
-    x: torch.Tensor, y: torch.Tensor, kernel: str, bandwidth: Bandwidth, rng: np.random.Generator
+    x: torch.Tensor, y: torch.Tensor, kernel: KernelChoice, bandwidth: Bandwidth, rng: np.random.Generator
 ) -> Pairs:
     """Pairs of `x` and `y`, both `(n, d)`, in random order."""
     order, signs = order_of_pairs(len(x), rng)
@@ -102,7 +102,7 @@ def order_of_bins(n: int, m: int, size: int, rng: np.random.Generator) -> tuple[
 
 
 def shuffle_bins(
-    x: torch.Tensor, y: torch.Tensor, size: int, kernel: str, bandwidth: Bandwidth, rng: np.random.Generator
+    x: torch.Tensor, y: torch.Tensor, size: int, kernel: KernelChoice, bandwidth: Bandwidth, rng: np.random.Generator
 ) -> Bins:
     """Bins of `size` points each. The bandwidth's subsample is drawn over all bins: the first rows are few of them."""
     order, is_x = order_of_bins(len(x), len(y), size, rng)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from gebm.evaluation.two_sample.kernels import AnyKernel, Geometry
+from gebm.evaluation.two_sample.kernels import AnyKernel, Geometry, Space
 from gebm.evaluation.two_sample.samples import Rows
 
 TILE_ROWS = 1024
@@ -47,17 +47,17 @@ def geometry_tile(a: Rows, b: Rows, geometry: Geometry) -> torch.Tensor:
 
 def kernel_tiles(a: Rows, b: Rows, kernels: Sequence[AnyKernel]) -> Iterator[torch.Tensor]:
     """Kernel values of each kernel in turn, distances computed once for all of them."""
-    left = Counter(term.family.geometry for kernel in kernels for term in kernel.terms)
-    geometries: dict[Geometry, torch.Tensor] = {}
+    left = Counter(term.space for kernel in kernels for term in kernel.terms)
+    geometries: dict[Space, torch.Tensor] = {}
     for kernel in kernels:
         tile = None
         for term in kernel.terms:
-            name = term.family.geometry
-            if name not in geometries:
-                geometries[name] = geometry_tile(a, b, name)
-            left[name] -= 1
-            shared = geometries[name] if left[name] else geometries.pop(name)
-            values = term.values(shared.to(a.precision, copy=bool(left[name])))
+            space = term.space
+            if space not in geometries:
+                geometries[space] = geometry_tile(a.tail(space.tail), b.tail(space.tail), space.geometry)
+            left[space] -= 1
+            shared = geometries[space] if left[space] else geometries.pop(space)
+            values = term.values(shared.to(a.precision, copy=bool(left[space])))
             tile = values if tile is None else tile.add_(values)
         assert tile is not None
         yield tile
@@ -73,7 +73,8 @@ def kernel_diagonal(rows: Rows, kernel: AnyKernel) -> torch.Tensor:
     total = torch.zeros(len(rows.points), dtype=torch.float64, device=rows.points.device)
     for term in kernel.terms:
         inner = term.family.geometry == "inner_product"
-        own = rows.squared_norms.to(torch.float64, copy=True) if inner else torch.zeros_like(total)
+        norms = rows.tail(term.tail).squared_norms
+        own = norms.to(torch.float64, copy=True) if inner else torch.zeros_like(total)
         total += term.values(own)
     return total
 

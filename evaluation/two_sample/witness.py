@@ -10,7 +10,15 @@ import torch
 
 from gebm.cluster.randomness import derive_seed
 from gebm.evaluation.two_sample.bandwidth import choose_kernel
-from gebm.evaluation.two_sample.kernels import KERNELS, AnyKernel, Bandwidth, bandwidth_of, check_bandwidth, term_names
+from gebm.evaluation.two_sample.kernels import (
+    KERNELS,
+    AnyKernel,
+    Bandwidth,
+    KernelChoice,
+    bandwidth_of,
+    check_bandwidth,
+    term_names,
+)
 from gebm.evaluation.two_sample.samples import Rows, Sample, as_samples, pool, prepare_rows
 from gebm.evaluation.two_sample.tiles import kernel_diagonal, kernel_tile, row_blocks
 
@@ -43,7 +51,7 @@ def witness(
     x: Sample,
     y: Sample,
     *,
-    kernel: str = "gaussian",
+    kernel: KernelChoice = "gaussian",
     bandwidth: Bandwidth = "median",
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -61,7 +69,7 @@ def witness_of_samples(
     x: Sample,
     y: Sample,
     *,
-    kernel: str = "gaussian",
+    kernel: KernelChoice = "gaussian",
     bandwidth: Bandwidth = "median",
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -87,7 +95,9 @@ def kernel_sums(at: Rows, sample: Rows, kernel: AnyKernel) -> torch.Tensor:
     return sums
 
 
-def _prepare(samples: list[torch.Tensor], kernel: str, bandwidth: Bandwidth, seed: int) -> tuple[AnyKernel, list[Rows]]:
+def _prepare(
+    samples: list[torch.Tensor], kernel: KernelChoice, bandwidth: Bandwidth, seed: int
+) -> tuple[AnyKernel, list[Rows]]:
     """The kernel, its bandwidth chosen on the first two samples, and the rows of all, centred together."""
     sizes = [len(sample) for sample in samples]
     rng = np.random.default_rng(derive_seed(seed, "two_sample", "witness"))
