@@ -88,6 +88,7 @@ def run_farm(
     progress: Callable[[FarmProgress], None] | None = None,
     on_actor_start: Callable[[dict[str, Any]], None] | None = None,
     summary: Callable[[FarmSummary], None] | None = None,
+    keep: Callable[[WorkItem, Record], Record] | None = None,
     policy: Policy = Policy(),  # noqa: B008
     stage: str = "farm",
 ) -> dict[str, Record]:
@@ -109,13 +110,17 @@ def run_farm(
     An item that is late at the end is given to a second actor, and the first answer counts; see `Policy`.
 
     `progress` is called at least every second, `on_actor_start` with {"pid", "node_id", "host"} for each actor that has
-    come up, `summary` once, however the run ends. `stage` is the tag of its Ray metrics, see `metrics.py`.
+    come up, `summary` once, however the run ends. `keep`, without `output` only, is told each item's record when it
+    comes and returns what is kept of it: for records that are large. `stage` is the tag of its Ray metrics, see
+    `metrics.py`.
 
     Raises InputError for another run's output, for one that another process is at, for resources that the cluster does
     not have and, at once, for an InputError of a worker; FarmError naming the items that failed for good.
     """
     if len({item.id for item in items}) != len(items):
         raise ValueError("work items must have ids of their own")
+    if keep is not None and output is not None:
+        raise ValueError("keep is for farms without an output: a manifest has whole records")
     _check_resources(cpus_per_actor, gpus_per_actor)
     begin = told = time.monotonic()
 
@@ -158,7 +163,7 @@ def run_farm(
                     if ledger is not None:
                         ledger.add(item.id, record)
                     else:
-                        records[item.id] = record
+                        records[item.id] = record if keep is None else keep(item, record)
                 if ledger is not None and ledger.has_news() and time.monotonic() - published >= PUBLISH_SECONDS:
                     ledger.publish()
                     published = time.monotonic()

@@ -16,6 +16,7 @@ from gebm.cluster.farm import FarmProgress, WorkItem, run_farm
 from gebm.cluster.index import ShardIndex, load_index
 from gebm.cluster.reader import read_shard
 from gebm.evaluation.extractors.settings import ExtractorSettings
+from gebm.evaluation.range_order import RangeOrder
 
 IMAGES_PER_ITEM = 250
 ITEM_BYTES = 256 * 2**20
@@ -77,21 +78,58 @@ def extract_feature_sets(
     limit: int | None = None,
     progress: FarmReport | None = None,
 ) -> FeatureSets:
-    """Features of several shard sets, each in index order, by one farm. Needs a connection to Ray.
+    """Features of several shard sets, each in index order, by one farm; arguments and errors of `fold_feature_sets`."""
+    found: dict[Range, np.ndarray] = {}
+    description = fold_feature_sets(
+        urls,
+        settings,
+        found.__setitem__,
+        cache=cache,
+        actors=actors,
+        gpus_per_actor=gpus_per_actor,
+        batch=batch,
+        limit=limit,
+        progress=progress,
+    )
+    parts: list[list[np.ndarray]] = [[] for _ in urls]
+    for part in sorted(found):
+        parts[part.source].append(found[part])
+    return FeatureSets([np.concatenate(each) for each in parts], description)
 
-    Work items are ranges of shards; decoding and network run in the actors. With `cache`, a range's features
-    are a `.npy` file `<cache>/<digest of the extractor>/<digest of the shard>-<range>.npy`: extracted once,
-    whatever the set is called, continued after an interruption, the same bytes for any number of actors.
+
+def fold_feature_sets(
+    urls: Sequence[str],
+    settings: ExtractorSettings,
+    fold: Callable[[Range, np.ndarray], None],
+    *,
+    cache: str | None = None,
+    actors: int = 1,
+    gpus_per_actor: float = 0,
+    batch: int = 50,
+    limit: int | None = None,
+    progress: FarmReport | None = None,
+) -> dict[str, Any]:
+    """Hand the features of several shard sets to `fold(range, features)`, range by range, and keep none of them.
+
+    Needs a connection to Ray. Work items are ranges of shards; decoding and network run in the actors. Every range
+    comes once, in an order that follows from the sets alone; `fold` runs in one thread beside the farm. With `cache`,
+    a range's features are a `.npy` file `<cache>/<digest of the extractor>/<digest of the shard>-<range>.npy`:
+    extracted once, whatever the set is called, continued after an interruption, the same bytes for any number of
+    actors.
 
     Args:
         urls: indexed shard sets.
         settings: the extractor.
+        fold: told each range and its features `(n, d)`, float32.
         cache: URL of a directory that keeps features; None to keep none.
         actors: processes that extract.
         gpus_per_actor: 0 for the CPU.
         batch: images handed to the network at once.
         limit: only the first so many images of each set.
         progress: called with the farm's progress; not at all if everything was in the cache.
+
+    Returns:
+        The description of the extractor.
 
     Raises:
         InputError: no index, unreadable shards, an extractor without weights or for samples of another kind,
@@ -107,35 +145,58 @@ def extract_feature_sets(
     folder = None
     if cache is not None:
         key = {"extractor": description, "batch": batch, "threads": THREADS, "gpu": gpus_per_actor > 0}
-        folder = storage.join(storage.absolute(cache), _digest(key))
-    ranges = [part for number, index in enumerate(indexes) for part in split_into_ranges(number, index, limit)]
-    names = {part: _file_name(part, indexes[part.source]) for part in ranges}
-    found = _read_cache(folder, names) if folder is not None else {}
+        folder = storage.join(storage.absolute(cache), digest_of(key))
+    # Sets that share a shard share its features: by file name, the ranges that they are of.
+    ranges: dict[str, list[Range]] = {}
+    for number, index in enumerate(indexes):
+        for part in split_into_ranges(number, index, limit):
+            ranges.setdefault(_file_name(part, index), []).append(part)
+    there = _cached(folder, ranges, int(description["dimension"] or 0)) if folder is not None else set()
 
-    missing = {names[part]: part for part in ranges if names[part] not in found}
-    items = [
-        WorkItem(name, 0, {"range": list(part), "batch": batch, "threads": THREADS}) for name, part in missing.items()
-    ]
-    if items:
-        records = run_farm(
-            items,
-            partial(_make_worker, urls, indexes, settings, folder, "cuda" if gpus_per_actor > 0 else "cpu"),
-            None,
-            settings={},
-            actors=min(actors, len(items)),
-            gpus_per_actor=gpus_per_actor,
-            progress=progress,
-            stage="features",
-        )
-        for name, record in records.items():
-            data = base64.b64decode(record["npy"]) if folder is None else storage.read_bytes(storage.join(folder, name))
-            found[name] = _parse_array(data)
-    features = []
-    for source, url in enumerate(urls):
-        parts = [found[names[part]] for part in ranges if part.source == source]
-        features.append(np.concatenate(parts))
-        _check_finite(features[-1], url, settings)
-    return FeatureSets(features, description)
+    def fold_one(name: str, data: bytes | None) -> None:
+        features = _parse_array(storage.read_bytes(storage.join(str(folder), name)) if data is None else data, name)
+        for part in ranges[name]:
+            _check_finite(features, part, urls[part.source], indexes[part.source], settings)
+            fold(part, features)
+
+    with RangeOrder(list(ranges), fold_one) as order:
+        for name in there:
+            order.put(name)
+
+        def keep(item: WorkItem, record: dict[str, Any]) -> dict[str, Any]:
+            """Hands the features on; the farm keeps how many there were."""
+            packed = record.pop("npy", None)
+            order.put(item.id, None if packed is None else base64.b64decode(packed))
+            return record
+
+        items = [
+            WorkItem(name, 0, {"range": list(parts[0]), "batch": batch, "threads": THREADS})
+            for name, parts in ranges.items()
+            if name not in there
+        ]
+        if items:
+            run_farm(
+                items,
+                partial(_make_worker, urls, indexes, settings, folder, "cuda" if gpus_per_actor > 0 else "cpu"),
+                None,
+                settings={},
+                actors=min(actors, len(items)),
+                gpus_per_actor=gpus_per_actor,
+                progress=progress,
+                keep=keep,
+                stage="features",
+            )
+    return description
+
+
+def range_features(
+    url: str, index: ShardIndex, part: Range, extractor: Callable[[Any], Any], batch: int = 50
+) -> np.ndarray:
+    """Features `(n, d)`, float32, of one range of the set at `url`: read, decoded, `batch` images at a time."""
+    import torch
+
+    images = read_shard(url, index.shards[part.shard], part.start, part.stop, form=index.form).images
+    return torch.cat([extractor(some) for some in torch.from_numpy(images).split(batch)]).numpy()
 
 
 def split_into_ranges(source: int, index: ShardIndex, limit: int | None) -> list[Range]:
@@ -178,16 +239,14 @@ def _make_worker(
 
     def work(item: WorkItem, attempt: str) -> dict[str, Any]:
         part = Range(*item.description["range"])
-        index = indexes[part.source]
-        batch = read_shard(urls[part.source], index.shards[part.shard], part.start, part.stop, form=index.form)
-        images = torch.from_numpy(batch.images)
-        features = torch.cat([extractor(some) for some in images.split(item.description["batch"])]).numpy()
-        buffer = io.BytesIO()
-        np.save(buffer, features, allow_pickle=False)
+        features = range_features(
+            urls[part.source], indexes[part.source], part, extractor, batch=item.description["batch"]
+        )
+        data = _array_bytes(features)
         if folder is None:  # records are JSON
-            return {"count": len(features), "npy": base64.b64encode(buffer.getvalue()).decode()}
+            return {"count": len(features), "npy": base64.b64encode(data).decode()}
         # Written whole or not at all, and the same by every attempt: a file that is there is right.
-        storage.write_bytes_atomic(storage.join(folder, item.id), buffer.getvalue())
+        storage.write_bytes_atomic(storage.join(folder, item.id), data)
         return {"count": len(features)}
 
     return work
@@ -198,33 +257,45 @@ def _file_name(part: Range, index: ShardIndex) -> str:
     return f"{index.shards[part.shard].sha256[:32]}{form}-{part.start:07d}-{part.stop:07d}.npy"
 
 
-def _read_cache(folder: str, names: dict[Range, str]) -> dict[str, np.ndarray]:
-    """The features that are there, by file name; a file that is cut short or no array counts as absent."""
-    there = set(storage.list_names(folder))
-    found = {}
-    for part, name in names.items():
-        if name in there and name not in found:
-            try:
-                values = _parse_array(storage.read_bytes(storage.join(folder, name)))
-            except (ValueError, EOFError):
-                continue
-            if values.ndim == 2 and len(values) == part.stop - part.start and values.dtype == np.float32:
-                found[name] = values
-    return found
+def _cached(folder: str, ranges: dict[str, list[Range]], dimension: int) -> set[str]:
+    """Names whose features are there; a file of another size than theirs counts as absent."""
+    sizes = storage.list_sizes(folder)
+    rows: dict[str, int] = {name: parts[0].stop - parts[0].start for name, parts in ranges.items() if name in sizes}
+    expected = {count: _array_size(count, dimension) for count in set(rows.values())}
+    return {name for name, count in rows.items() if sizes[name] == expected[count]}
 
 
-def _parse_array(data: bytes) -> np.ndarray:
-    return np.load(io.BytesIO(data), allow_pickle=False)
+def _array_size(count: int, dimension: int) -> int:
+    """Bytes of the file of features `(count, dimension)`."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (count, dimension)})
+    return len(header.getvalue()) + 4 * count * dimension
 
 
-def _digest(key: dict[str, Any]) -> str:
+def _array_bytes(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(values, np.float32), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _parse_array(data: bytes, name: str) -> np.ndarray:
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"cached features {name} are damaged ({error}); remove the file") from error
+
+
+def digest_of(key: dict[str, Any]) -> str:
+    """32 hexadecimal digits that tell JSON-able values apart."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _check_finite(features: np.ndarray, url: str, settings: ExtractorSettings) -> None:
+def _check_finite(features: np.ndarray, part: Range, url: str, index: ShardIndex, settings: ExtractorSettings) -> None:
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
+        first = part.start + int(np.argmin(finite))
         raise InputError(
-            f"{url}: {int((~finite).sum())} of {len(features)} feature vectors hold NaN or infinity, the "
-            f"first of image {int(np.argmin(finite))}; check the weights of {settings.name}"
+            f"{url}: {int((~finite).sum())} of {len(features)} feature vectors of images {part.start} to {part.stop} "
+            f"of {index.shards[part.shard].name} hold NaN or infinity, the first of image {first}; check the weights "
+            f"of {settings.name}"
         )

@@ -7,6 +7,7 @@ of images.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -100,7 +101,20 @@ def merge_all(parts: Iterable[FrechetStatistics]) -> FrechetStatistics:
     return first
 
 
-def covariance_root(statistics: FrechetStatistics) -> torch.Tensor:
+class Moments(Protocol):
+    """Mean `(d,)` and covariance `(d, d)`, float64, however they were come by."""
+
+    @property
+    def mean(self) -> np.ndarray: ...
+
+    @property
+    def covariance(self) -> np.ndarray: ...
+
+    @property
+    def dimension(self) -> int: ...
+
+
+def covariance_root(statistics: Moments) -> torch.Tensor:
     """`L`, `(d, r)` float64, with `L Lᵀ` the covariance; `r < d` when it is singular.
 
     The Cholesky factor, or, when that does not exist or is close to singular, `V sqrt(Λ)` of the
@@ -117,7 +131,7 @@ def covariance_root(statistics: FrechetStatistics) -> torch.Tensor:
     return vectors[:, keep] * eigenvalues[keep].sqrt()
 
 
-def frechet_distance(a: FrechetStatistics, b: FrechetStatistics, *, root_of_b: torch.Tensor | None = None) -> float:
+def frechet_distance(a: Moments, b: Moments, *, root_of_b: torch.Tensor | None = None) -> float:
     """`‖μ_a - μ_b‖² + tr S_a + tr S_b - 2 Σ sqrt(eig(S_a S_b))`.
 
     The eigenvalues of `S_a S_b` are those of the symmetric `Lᵀ S_a L`, `S_b = L Lᵀ`, so they are real and, up

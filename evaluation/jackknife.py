@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from gebm.cluster.errors import InputError
-from gebm.cluster.randomness import derive_seed
 from gebm.evaluation.frechet import FrechetStatistics, merge_all
+from gebm.evaluation.grouped_statistics import group_numbers
 
 
 class JackknifeInterval(NamedTuple):
@@ -49,20 +48,10 @@ def jackknife_interval(estimate: float, left_out: Sequence[float], confidence: f
 def split_into_groups(features: np.ndarray, groups: int, seed: int) -> list[FrechetStatistics]:
     """Statistics of `groups` nearly equal random parts of features `(n, d)`.
 
-    The split depends on n, `groups` and `seed` only: samples of equal size that correspond row by row (a
-    model's and its base's, started at the same latents) are split alike. It is random because neighbouring
-    images are often alike (folders sorted by class).
-
-    Raises:
-        InputError: fewer than two images a group, or fewer than two groups.
+    Raises `InputError` as `group_numbers`, which says how they are split.
     """
-    if groups < 2 or len(features) < 2 * groups:
-        raise InputError(
-            f"groups: {len(features)} samples cannot be split into {groups} groups; "
-            f"the jackknife needs at least two groups of at least two samples"
-        )
-    order = np.random.default_rng(derive_seed(seed, "jackknife", len(features))).permutation(len(features))
-    return [FrechetStatistics.of(features[np.sort(part)]) for part in np.array_split(order, groups)]
+    numbers = group_numbers(len(features), groups, seed)
+    return [FrechetStatistics.of(features[numbers == group]) for group in range(groups)]
 
 
 def paired_jackknife(

@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from gebm.cluster.errors import InputError
-from gebm.cluster.farm import FarmProgress, FarmSummary, run_farm
+from gebm.cluster.farm import FarmProgress, FarmSummary, WorkItem, run_farm
 from gebm.cluster.manifest import load_manifest
 from tests.cluster.farm_work import SETTINGS, contents, done_items, file_maker, undisturbed, work_items
 
@@ -65,6 +65,22 @@ def test_records_come_in_item_order_and_the_manifest_names_them(tmp_path: Path, 
     for actor in summary.actors.values():
         assert 0.05 * actor["items"] <= actor["busy_seconds"] <= actor["lived_seconds"] <= summary.seconds
         assert {"host", "pid", "node_id"} < set(actor)
+
+
+def test_a_record_is_told_when_it_comes_and_what_is_kept_of_it_is_returned(tmp_path: Path, log: Path) -> None:
+    told: dict[str, dict[str, Any]] = {}
+
+    def keep(item: WorkItem, record: dict[str, Any]) -> dict[str, Any]:
+        told[item.id] = record
+        return {"count": record["count"]}
+
+    items = work_items(tmp_path)
+    found = run_farm(items, file_maker(log), None, settings={}, actors=2, keep=keep)
+    assert list(found) == [item.id for item in items]
+    assert all(record == {"count": 10} for record in found.values())
+    assert all(told[item.id]["bytes"] == 1000 for item in items)
+    with pytest.raises(ValueError, match="without an output"):
+        run_farm(items, file_maker(log), str(tmp_path / "out"), settings={}, actors=2, keep=keep)
 
 
 def test_an_actor_that_has_come_up_is_not_passed_over_for_one_that_is_quick(tmp_path: Path, log: Path) -> None:

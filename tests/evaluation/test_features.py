@@ -72,7 +72,8 @@ def test_one_actor_and_two_write_the_same_bytes_and_the_cache_is_used(
 
 def test_a_damaged_cache_file_is_made_again(tiny_shards: str, tmp_path: Path) -> None:
     expected = extract_features(tiny_shards, SETTINGS, cache=str(tmp_path))
-    for damage in (b"", b"not an array", next(iter(npy_files(tmp_path).values()))[:200]):
+    whole = next(iter(npy_files(tmp_path).values()))
+    for damage in (b"", b"not an array", whole[:200], whole + b"more"):
         sorted(tmp_path.rglob("*.npy"))[0].write_bytes(damage)
         assert np.array_equal(extract_features(tiny_shards, SETTINGS, cache=str(tmp_path)), expected)
 
@@ -112,7 +113,9 @@ def test_nan_features_name_the_set_and_the_image(tiny_shards: str, tmp_path: Pat
     state["_conv_stem.weight"][0, 0, 0, 0] = torch.nan
     torch.save(state, tmp_path / "broken.pth")
     broken = ExtractorSettings(input_size=32, weights=str(tmp_path / "broken.pth"))
-    with pytest.raises(InputError, match=f"{tiny_shards}: 120 of 120 feature vectors hold NaN"):
+    with pytest.raises(
+        InputError, match=f"{tiny_shards}: 50 of 50 feature vectors of images 0 to 50 of shard-000.tar hold NaN"
+    ):
         extract_features(tiny_shards, broken)
 
 
