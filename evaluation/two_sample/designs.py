@@ -110,15 +110,18 @@ def block_values(
     return torch.cat(values) / (design.block * (design.block - 1)), magnitude
 
 
-def block_tiles(first: Rows, second: Rows, kernel: AnyKernel, design: Design, columns: int) -> Iterator[BlockTiles]:
-    """The design's tiles, many small ones at a time; `columns` is what each will be multiplied by."""
+def block_tiles(
+    first: Rows, second: Rows, kernel: AnyKernel, design: Design, columns: int, firsts: int | None = None
+) -> Iterator[BlockTiles]:
+    """The design's tiles, many small ones at a time; `columns` is what each will be multiplied by. With `firsts`, those
+    of the first so many i alone."""
     b, dimension = design.block, first.points.shape[1]
     u, v = first.blocks(b), second.blocks(b)
     chunk = max(1, min(TILE_ENTRIES // b**2, CHUNK_NUMBERS // (b * max(columns, dimension))))
-    device = first.points.device
+    device, count = first.points.device, design.blocks if firsts is None else firsts
     for offset in range(design.reach + 1):
-        for start in range(0, design.blocks, chunk):
-            stop = min(start + chunk, design.blocks)
+        for start in range(0, count, chunk):
+            stop = min(start + chunk, count)
             u_rows, v_rows = u.take(slice(start, stop)), v.take(slice(start, stop))
             u_columns, v_columns = u_rows, v_rows
             if offset:

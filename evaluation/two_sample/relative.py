@@ -108,39 +108,22 @@ def relative_mmd_test(
         sizes = ", ".join(str(len(sample)) for sample in samples)
         raise InputError(f"x, model and base must have equally many points, got {sizes}: take the same number of each")
 
-    # The coin makes (u_i, v_i) = (m_i, b_i) or (b_i, m_i): all that is computed, including its rounding, is
-    # then independent of which of the two is the model.
     rng = np.random.default_rng(derive_seed(seed, "two_sample", "relative"))
-    triples = torch.from_numpy(rng.permutation(n))
-    heads = torch.from_numpy(rng.integers(0, 2, size=n)).bool()
-    u_order = torch.where(heads, triples + n, triples + 2 * n)
-    v_order = torch.where(heads, triples + 2 * n, triples + n)
-    order = torch.stack([triples, u_order, v_order], 1).flatten()
+    order, heads = order_of_triples(n, rng)
     pooled = pool(samples, order, translation_invariant(kernel))
     chosen = choose_kernel(kernel, bandwidth, pooled)
     rows = prepare_rows(pooled, chosen)
     heads = heads.to(rows.points.device)
     data, u, v = (rows.every(3, i) for i in range(3))
-
     sums = _row_sums(data, u, v, heads, chosen)
-    signs = torch.where(heads, 1.0, -1.0).to(sums.uu.all)  # +1 where u is the model
-    g = sums.vv.all - sums.uu.all - sums.uv.all + sums.vu.all - 2.0 * sums.vx.all + 2.0 * sums.ux.all
-    scale = 1.0 / (n * (n - 1))
-    statistic = float((signs * g).sum()) * scale
-    projection = _projection(sums, heads) / (n - 1)
-    standard_error = float((4.0 / n * projection.var(correction=1)).sqrt())
-    magnitude = float(sum(part.all.abs().sum() for part in sums)) * scale
-    rounding = rounding_of_mean(magnitude, n, rows.precision)
-    p_value, z = _normal_p_value(statistic, standard_error, rounding)
-    flips = torch.from_numpy(2.0 * rng.integers(0, 2, size=(permutations, n)) - 1.0).to(g)
-    exact = NullSample(statistic, (flips @ g).cpu() * scale, rounding)
+    found = outcome_of_sums(sums, heads, rows.precision, permutations, rng)
     return RelativeResult(
-        statistic=statistic,
-        standard_error=standard_error,
-        z=z,
-        p_value=p_value,
-        reject=p_value <= level,
-        sign_flip_p_value=exact.p_value(),
+        statistic=found.statistic,
+        standard_error=found.standard_error,
+        z=found.z,
+        p_value=found.p_value,
+        reject=found.p_value <= level,
+        sign_flip_p_value=found.exact.p_value(),
         n=n,
         dimension=samples[0].shape[1],
         kernel=name_of(kernel),
@@ -151,6 +134,48 @@ def relative_mmd_test(
     )
 
 
+def order_of_triples(n: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """A random order `(3n,)` of the stacked data, model and base, in which triples `(x_i, u_i, v_i)` follow each other,
+    and `(n,)` bool, whether u is the model.
+
+    The coin makes (u_i, v_i) = (m_i, b_i) or (b_i, m_i): all that is computed, including its rounding, is then
+    independent of which of the two is the model.
+    """
+    triples = torch.from_numpy(rng.permutation(n))
+    heads = torch.from_numpy(rng.integers(0, 2, size=n)).bool()
+    u_order = torch.where(heads, triples + n, triples + 2 * n)
+    v_order = torch.where(heads, triples + 2 * n, triples + n)
+    return torch.stack([triples, u_order, v_order], 1).flatten(), heads
+
+
+class Outcome(NamedTuple):
+    """The statistic with its standard error and normal p-value, and its exact null."""
+
+    statistic: float
+    standard_error: float
+    z: float
+    p_value: float
+    exact: NullSample
+
+
+def outcome_of_sums(
+    sums: "RowSums", heads: torch.Tensor, precision: torch.dtype, permutations: int, rng: np.random.Generator
+) -> Outcome:
+    """The outcome from sums over rows of kernel values of `precision`; `rng` draws the sign vectors."""
+    n = len(heads)
+    scale = 1.0 / (n * (n - 1))
+    signs = torch.where(heads, 1.0, -1.0).to(sums.uu.all)  # +1 where u is the model
+    g = sums.vv.all - sums.uu.all - sums.uv.all + sums.vu.all - 2.0 * sums.vx.all + 2.0 * sums.ux.all
+    statistic = float((signs * g).sum()) * scale
+    projection = _projection(sums, heads) / (n - 1)
+    standard_error = float((4.0 / n * projection.var(correction=1)).sqrt())
+    magnitude = float(sum(part.all.abs().sum() for part in sums)) * scale
+    rounding = rounding_of_mean(magnitude, n, precision)
+    p_value, z = _normal_p_value(statistic, standard_error, rounding)
+    flips = torch.from_numpy(2.0 * rng.integers(0, 2, size=(permutations, n)) - 1.0).to(g)
+    return Outcome(statistic, standard_error, z, p_value, NullSample(statistic, (flips @ g).cpu() * scale, rounding))
+
+
 class _Sums(NamedTuple):
     """`Σ_{j≠i} k(a_i, b_j)` for each i: over all j, over those where u is the model, and over the others."""
 
@@ -159,7 +184,7 @@ class _Sums(NamedTuple):
     tails: torch.Tensor
 
 
-class _RowSums(NamedTuple):
+class RowSums(NamedTuple):
     """Sums over rows of the kernel between data x and the two members u, v of each pair: `uv` sums `k(u_i,
     v_j)`."""
 
@@ -173,23 +198,37 @@ class _RowSums(NamedTuple):
     vx: _Sums
 
 
-def _row_sums(x: Rows, u: Rows, v: Rows, heads: torch.Tensor, kernel: AnyKernel) -> _RowSums:
-    weights = torch.stack([torch.ones(len(heads)), heads.cpu().to(torch.float32)], 1)
+def row_sums_of_weighted(
+    uu: torch.Tensor,
+    vv: torch.Tensor,
+    uv: torch.Tensor,
+    vu: torch.Tensor,
+    xu: torch.Tensor,
+    xv: torch.Tensor,
+    ux: torch.Tensor,
+    vx: torch.Tensor,
+) -> RowSums:
+    """From sums `(n, 2)` with the weights 1 and "u is the model"."""
 
     def split(part: torch.Tensor) -> _Sums:
         return _Sums(part[:, 0], part[:, 1], part[:, 0] - part[:, 1])
 
-    def both(a: Rows, b: Rows) -> tuple[_Sums, _Sums]:
-        rows, columns = cross_sums(a, b, kernel, weights, weights)
-        return split(rows), split(columns)
+    return RowSums(split(uu), split(vv), split(uv), split(vu), split(xu), split(xv), split(ux), split(vx))
+
+
+def _row_sums(x: Rows, u: Rows, v: Rows, heads: torch.Tensor, kernel: AnyKernel) -> RowSums:
+    weights = torch.stack([torch.ones(len(heads)), heads.cpu().to(torch.float32)], 1)
+
+    def both(a: Rows, b: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+        return cross_sums(a, b, kernel, weights, weights)
 
     uv, vu = both(u, v)
     xu, ux = both(x, u)
     xv, vx = both(x, v)
-    return _RowSums(both(u, u)[0], both(v, v)[0], uv, vu, xu, xv, ux, vx)
+    return row_sums_of_weighted(both(u, u)[0], both(v, v)[0], uv, vu, xu, xv, ux, vx)
 
 
-def _projection(sums: _RowSums, heads: torch.Tensor) -> torch.Tensor:
+def _projection(sums: RowSums, heads: torch.Tensor) -> torch.Tensor:
     """`Σ_{j≠i} h_ij` for each i, `(n,)`. On heads u is the model and v the base, on tails the reverse."""
     x_b = sums.xv.heads + sums.xu.tails
     x_m = sums.xu.heads + sums.xv.tails

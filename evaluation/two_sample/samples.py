@@ -122,28 +122,61 @@ def centred(pooled: torch.Tensor) -> torch.Tensor:
     return pooled - pooled.mean(0, dtype=torch.float64).to(pooled.dtype)
 
 
-def prepare_rows(pooled: torch.Tensor, *kernels: AnyKernel) -> Rows:
-    """Rows `(N, d)`, already centred where the kernels allow it, in the precision that all kernels need.
+class Extent(NamedTuple):
+    """How far rows are from the origin: their largest squared Euclidean norm and their largest Manhattan norm."""
+
+    squared: float
+    manhattan: float
+
+
+class RowForm(NamedTuple):
+    """The form in which rows are made ready: the dtype of distances, and `precision` and `by_differences` of `Rows`."""
+
+    dtype: torch.dtype
+    precision: torch.dtype
+    by_differences: bool
+
+    def rows(self, points: torch.Tensor) -> Rows:
+        """Points `(n, d)`, all or some of those that the form was chosen for."""
+        squared_norms = torch.linalg.vector_norm(points, dim=1, dtype=torch.float64).square_()
+        points = points.to(self.dtype).contiguous()
+        return Rows(points, squared_norms.to(self.dtype), self.precision, self.by_differences)
+
+
+def row_form(count: int, dimension: int, extent: Extent, *kernels: AnyKernel) -> RowForm:
+    """The form of `count` rows that all kernels need.
 
     Kernel values are float32 for bounded kernels on more than a few points, else float64; distances are float32
     where the bandwidth is not small against the spread of the points. The choice depends on the pooled rows only,
     never on which sample a row belongs to.
     """
-    squared_norms = torch.linalg.vector_norm(pooled, dim=1, dtype=torch.float64).square_()
     terms = [term for kernel in kernels for term in kernel.terms]
     widths = [t.bandwidth for t in terms if t.family.geometry == "squared_euclidean" and t.family.bounded]
-    ratio = float(squared_norms.max()) / min(widths) ** 2 if widths else 0.0
+    ratio = extent.squared / min(widths) ** 2 if widths else 0.0
     manhattan = [t.bandwidth for t in terms if t.family.geometry == "manhattan"]
-    if manhattan:
-        largest = float(torch.linalg.vector_norm(pooled, ord=1, dim=1, dtype=torch.float64).max())
-        far = pooled.shape[1] >= LONG_SUMS or largest > LARGEST_SCALED_MANHATTAN_NORM * min(manhattan)
-    else:
-        far = False
-    exact = len(pooled) <= FEW_POINTS or not all(bounded(kernel) for kernel in kernels)
+    far = bool(manhattan) and (
+        dimension >= LONG_SUMS or extent.manhattan > LARGEST_SCALED_MANHATTAN_NORM * min(manhattan)
+    )
+    exact = count <= FEW_POINTS or not all(bounded(kernel) for kernel in kernels)
     precision = torch.float64 if exact else torch.float32
     dtype = torch.float64 if exact or far or ratio > LARGEST_SCALED_NORM else torch.float32
-    by_differences = ratio > LARGEST_SCALED_NORM_OF_FLOAT64
-    return Rows(pooled.to(dtype).contiguous(), squared_norms.to(dtype), precision, by_differences)
+    return RowForm(dtype, precision, ratio > LARGEST_SCALED_NORM_OF_FLOAT64)
+
+
+def extent_of(points: torch.Tensor, *, manhattan: bool) -> Extent:
+    """The extent of rows `(n, d)`; without `manhattan` that norm is left at 0."""
+    squared = float(torch.linalg.vector_norm(points, dim=1, dtype=torch.float64).max()) ** 2
+    return Extent(
+        squared,
+        float(torch.linalg.vector_norm(points, ord=1, dim=1, dtype=torch.float64).max()) if manhattan else 0.0,
+    )
+
+
+def prepare_rows(pooled: torch.Tensor, *kernels: AnyKernel) -> Rows:
+    """Rows `(N, d)`, already centred where the kernels allow it, in the form that all kernels need."""
+    manhattan = any(term.family.geometry == "manhattan" for kernel in kernels for term in kernel.terms)
+    extent = extent_of(pooled, manhattan=manhattan)
+    return row_form(len(pooled), pooled.shape[1], extent, *kernels).rows(pooled)
 
 
 def pool(samples: Sequence[torch.Tensor], order: torch.Tensor, kernel_centres: bool) -> torch.Tensor:

@@ -68,7 +68,7 @@ def bin_sums(rows: Rows, size: int, kernels: Sequence[AnyKernel]) -> list[BinSum
     bins, device = len(rows.points) // size, rows.points.device
     matrices = torch.zeros(len(kernels), bins, bins, dtype=torch.float64, device=device)
     magnitude, squares = (torch.zeros(len(kernels), dtype=torch.float64, device=device) for _ in range(2))
-    blocks = _blocks_of_bins(bins, size)
+    blocks = blocks_of_bins(bins, size)
     for i, rows_i in enumerate(blocks):
         for rows_j in blocks[i:]:
             diagonal = rows_i == rows_j
@@ -87,7 +87,7 @@ def bin_sums(rows: Rows, size: int, kernels: Sequence[AnyKernel]) -> list[BinSum
     return [BinSums(*sums) for sums in each]
 
 
-class _Block(NamedTuple):
+class BinBlock(NamedTuple):
     """Consecutive rows that are whole bins, or a part of one."""
 
     rows: slice
@@ -99,16 +99,17 @@ class _Block(NamedTuple):
         return slice(self.first, self.first + self.bins)
 
 
-def _blocks_of_bins(bins: int, size: int) -> list[_Block]:
-    if size <= TILE_ROWS:
-        step = TILE_ROWS // size
+def blocks_of_bins(bins: int, size: int, tile_rows: int = TILE_ROWS) -> list[BinBlock]:
+    """The rows of all bins in blocks of at most `tile_rows`, in order."""
+    if size <= tile_rows:
+        step = tile_rows // size
         starts = range(0, bins, step)
         counts = [min(step, bins - first) for first in starts]
-        return [_Block(slice(b * size, (b + c) * size), b, c) for b, c in zip(starts, counts, strict=True)]
+        return [BinBlock(slice(b * size, (b + c) * size), b, c) for b, c in zip(starts, counts, strict=True)]
     return [
-        _Block(slice(start, min(start + TILE_ROWS, (b + 1) * size)), b, 1)
+        BinBlock(slice(start, min(start + tile_rows, (b + 1) * size)), b, 1)
         for b in range(bins)
-        for start in range(b * size, (b + 1) * size, TILE_ROWS)
+        for start in range(b * size, (b + 1) * size, tile_rows)
     ]
 
 
