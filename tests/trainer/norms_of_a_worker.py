@@ -5,7 +5,6 @@ images, statistics and summed gradients with plain batch norms on the whole batc
 """
 
 import copy
-import os
 import sys
 
 import torch
@@ -13,12 +12,10 @@ import torch.distributed as dist
 
 from gebm.trainer.batch_norm import GlobalBatchNorm2d, use_global_batch
 from gebm.trainer.model import ModelSettings, build_model
+from tests.trainer.gloo_group import gloo_group
 
 
-def main(port: str, rank: int) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "RANK": str(rank)}
-    dist.init_process_group("gloo")
+def check(rank: int) -> None:
     settings = ModelSettings(network="sngan_resnet", latent_dimension=4, width_factor=1 / 32, conditional=True)
     whole = build_model(settings, (1, 28, 28), classes=3, seed=0).double().base
     for table in (module for module in whole.modules() if isinstance(module, torch.nn.Embedding)):
@@ -48,8 +45,8 @@ def main(port: str, rank: int) -> None:
     use_global_batch(flat_part)
     torch.testing.assert_close(flat_part(latent[rows]), flat(latent)[rows])
     torch.testing.assert_close(flat_part[0].running_var, flat[0].running_var)
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    with gloo_group(rank := int(sys.argv[2]), world=2, port=sys.argv[1]):
+        check(rank)

@@ -3,11 +3,9 @@
 Arguments: number of workers, port, dtype, rounds, rank.
 """
 
-import os
 import sys
 
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 
 from gebm.trainer.model import ModelSettings
@@ -18,16 +16,12 @@ from gebm.trainer.rounds import energy_round, joint_round
 from gebm.trainer.settings import EnergyPhase, JointPhase, TrainerSettings
 from gebm.trainer.state import initial_state
 from gebm.trainer.workers import Workers
+from tests.trainer.gloo_group import gloo_group
 
 BATCH = 16
 
 
-def main(world: int, port: str, dtype: str, rounds: int, rank: int) -> None:
-    torch.set_num_threads(1)
-    if world > 1:
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        dist.init_process_group("gloo")
+def main(world: int, dtype: str, rounds: int, rank: int) -> None:
     workers = Workers(Accelerator(cpu=True))
     assert (workers.world, workers.rank) == (world, rank)
     settings = TrainerSettings(
@@ -70,9 +64,9 @@ def main(world: int, port: str, dtype: str, rounds: int, rank: int) -> None:
     if rank == 0:
         for name, values in printed.items():
             print(name, *(f"{value:.17g}" for value in values))
-    if world > 1:
-        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    world, port, dtype, rounds, rank = sys.argv[1:]
+    with gloo_group(int(rank), int(world), port):
+        main(int(world), dtype, int(rounds), int(rank))

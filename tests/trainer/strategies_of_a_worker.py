@@ -21,24 +21,20 @@ from gebm.trainer.rounds import ROUNDS
 from gebm.trainer.settings import TrainerSettings
 from gebm.trainer.state import initial_state
 from gebm.trainer.workers import Workers
+from tests.trainer.gloo_group import gloo_group
 
 SHAPE = (1, 32, 32)
 
 
 def main(rank: int, world: int, port: int, model: dict[str, Any], runs: list[dict[str, Any]]) -> None:
-    torch.set_num_threads(1)
-    if world > 1:
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        dist.init_process_group("gloo")
-    workers = Workers(Accelerator(cpu=True))
-    for run in runs:
-        result = train(workers, ModelSettings.model_validate(model), run["settings"], run["start"])
-        if rank == 0:
-            torch.save(result, run["out"])
-    if world > 1:
-        dist.barrier()
-        dist.destroy_process_group()
+    with gloo_group(rank, world, port, outlived=True):
+        workers = Workers(Accelerator(cpu=True))
+        for run in runs:
+            result = train(workers, ModelSettings.model_validate(model), run["settings"], run["start"])
+            if rank == 0:
+                torch.save(result, run["out"])
+        if world > 1:
+            dist.barrier()
 
 
 def train(workers: Workers, model: ModelSettings, changes: dict[str, Any], start: str | None) -> dict[str, Any]:
@@ -65,3 +61,5 @@ def train(workers: Workers, model: ModelSettings, changes: dict[str, Any], start
 
 if __name__ == "__main__":
     main(**json.loads(sys.argv[1]))
+    sys.stdout.flush()
+    os._exit(0)  # DeepSpeed keeps its groups, whose threads may abort a process in which Python ends

@@ -11,15 +11,18 @@ from gebm.trainer.batch_norm import recompute_statistics
 from gebm.trainer.model import ModelSettings, build_model
 from gebm.trainer.model.networks.conditional_norm import ConditionalBatchNorm2d
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def test_a_conditional_norm_over_two_workers_is_one_over_the_whole_batch():
     """In float64, on a real process group: outputs, statistics, and the gradients of gains and shifts."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    script = str(Path(__file__).with_name("norms_of_a_worker.py"))
-    command = [sys.executable, script, str(port)]
-    workers = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in range(2)]
+    command = [sys.executable, "-m", "tests.trainer.norms_of_a_worker", str(port)]
+    workers = [
+        subprocess.Popen([*command, str(rank)], cwd=ROOT, stderr=subprocess.PIPE, text=True) for rank in range(2)
+    ]
     errors = [worker.communicate(timeout=120)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], "\n".join(errors)
 

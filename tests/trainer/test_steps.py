@@ -21,6 +21,8 @@ from gebm.trainer.steps import base_step, energy_step
 from gebm.trainer.strategies.optimizer import WholeOptimizer
 from gebm.trainer.workers import Workers
 
+ROOT = Path(__file__).resolve().parents[2]
+
 SMALL = ModelSettings(latent_dimension=8, base_widths=(16, 8, 8, 8), energy_widths=(8, 8, 16))
 
 
@@ -130,9 +132,10 @@ def run_processes(count: int, dtype: str, rounds: int) -> dict[str, list[float]]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    script = Path(__file__).with_name("rounds_of_a_worker.py")
-    command = [sys.executable, str(script), str(count), str(port), dtype, str(rounds)]
-    workers = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(count)]
+    command = [sys.executable, "-m", "tests.trainer.rounds_of_a_worker", str(count), str(port), dtype, str(rounds)]
+    workers = [
+        subprocess.Popen([*command, str(rank)], cwd=ROOT, stdout=subprocess.PIPE, text=True) for rank in range(count)
+    ]
     outputs = [worker.communicate(timeout=120)[0] for worker in workers]
     assert all(worker.returncode == 0 for worker in workers)
     return {name: list(map(float, rest)) for name, *rest in (line.split() for line in outputs[0].splitlines())}

@@ -18,6 +18,8 @@ from gebm.trainer.strategies.zero import why_no_shards
 from gebm.trainer.workers import Workers
 from tests.trainer.strategies_of_a_worker import train
 
+ROOT = Path(__file__).resolve().parents[2]
+
 MODEL = {"network": "sngan_resnet", "latent_dimension": 8, "width_factor": 0.25}
 SETTINGS: dict[str, Any] = {
     "batch_size": 8,
@@ -41,12 +43,12 @@ def run_processes(world: int, model: dict[str, Any], runs: list[dict[str, Any]])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    script = Path(__file__).with_name("strategies_of_a_worker.py")
     arguments = {"world": world, "port": port, "model": model, "runs": runs}
-    command = [sys.executable, "-W", "ignore", str(script)]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.trainer.strategies_of_a_worker"]
     workers = [
         subprocess.Popen(
             [*command, json.dumps(arguments | {"rank": rank})],
+            cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

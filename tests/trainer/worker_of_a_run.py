@@ -3,34 +3,27 @@
 Arguments: run, data, number of workers, port, rank, the round to stop after (or -1). Rank 0 alone hears the word.
 """
 
-import os
 import sys
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 
 from gebm.trainer.council import STOP
 from gebm.trainer.loop import train_worker
 from gebm.trainer.pulse import Pulse
 from gebm.trainer.workers import Workers
+from tests.trainer.gloo_group import gloo_group
 from tests.trainer.tiny_runs import PulseWithWord, tiny_job
 
 CHANGES = {"dtype": "float64", "log_every": 4, "energy": {"steps": 6, "chain_steps": 2}}
 
 
 def main(run: str, data: str, world: int, port: str, rank: int, stop_after: int) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-    dist.init_process_group("gloo")
-    pulse = PulseWithWord(STOP, stop_after) if rank == 0 and stop_after >= 0 else Pulse()
-    word = train_worker(
-        tiny_job(Path(run), data, **CHANGES), Workers(Accelerator(cpu=True)), lambda record: None, pulse
-    )
-    print(word or "done")
-    dist.destroy_process_group()
+    with gloo_group(rank, world, port):
+        pulse = PulseWithWord(STOP, stop_after) if rank == 0 and stop_after >= 0 else Pulse()
+        job = tiny_job(Path(run), data, **CHANGES)
+        word = train_worker(job, Workers(Accelerator(cpu=True)), lambda record: None, pulse)
+        print(word or "done")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,9 @@
 Arguments: number of workers, port, rank. Rounds of every objective, one after the other: in float64, then in float32.
 """
 
-import os
 import sys
 
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 
 from gebm.trainer.batch_norm import use_global_batch
@@ -16,6 +14,7 @@ from gebm.trainer.objectives.table import OBJECTIVES, Objective
 from gebm.trainer.steps import base_step, energy_step
 from gebm.trainer.strategies.optimizer import WholeOptimizer
 from gebm.trainer.workers import Workers
+from tests.trainer.gloo_group import gloo_group
 
 BATCH, CLASSES = 12, 3
 ROUNDS = {torch.float64: 20, torch.float32: 1}
@@ -23,16 +22,12 @@ SHAPE = (1, 8, 8)
 
 
 def main(world: int, port: str, rank: int) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-    dist.init_process_group("gloo")
-    workers = Workers(Accelerator(cpu=True))
-    assert (workers.world, workers.rank) == (world, rank)
-    for name, values in rounds_of_every_objective(workers).items():
-        if rank == 0:
-            print(name, *(f"{value:.17g}" for value in values))
-    dist.destroy_process_group()
+    with gloo_group(rank, world, port):
+        workers = Workers(Accelerator(cpu=True))
+        assert (workers.world, workers.rank) == (world, rank)
+        for name, values in rounds_of_every_objective(workers).items():
+            if rank == 0:
+                print(name, *(f"{value:.17g}" for value in values))
 
 
 def rounds_of_every_objective(workers: Workers) -> dict[str, list[float]]:

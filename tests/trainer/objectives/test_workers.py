@@ -12,13 +12,17 @@ from gebm.trainer.objectives.table import OBJECTIVES
 from gebm.trainer.workers import Workers
 from tests.trainer.objectives import rounds_of_a_worker
 
+ROOT = Path(__file__).resolve().parents[3]
+
 
 def rounds_of_two_processes() -> dict[str, list[float]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, str(Path(rounds_of_a_worker.__file__)), "2", str(port)]
-    workers = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(2)]
+    command = [sys.executable, "-m", rounds_of_a_worker.__name__, "2", str(port)]
+    workers = [
+        subprocess.Popen([*command, str(rank)], cwd=ROOT, stdout=subprocess.PIPE, text=True) for rank in range(2)
+    ]
     outputs = [worker.communicate(timeout=400)[0] for worker in workers]
     assert all(worker.returncode == 0 for worker in workers)
     return {name: list(map(float, rest)) for name, *rest in map(str.split, outputs[0].splitlines())}
