@@ -108,8 +108,13 @@ class Crew:
         """Give resting actors what there is for them, and send away those that nobody will need."""
         now = self._actors.now()
         scheduler = self.scheduler
-        while self._resting and (scheduler.wanted(now) or scheduler.living > 2 * scheduler.open):
-            number = next(iter(self._resting))
+
+        def is_for_somebody() -> bool:
+            return bool(scheduler.wanted(now)) or scheduler.living > 2 * scheduler.open
+
+        for number in list(self._resting) if is_for_somebody() else ():
+            if not is_for_somebody():
+                break
             del self._resting[number]
             self._occupy(number, now)
 
@@ -125,7 +130,7 @@ class Crew:
         else:
             assert isinstance(order, str)
             if len(self.scheduler.actors_of(order)) > 1:
-                _log.warning("item %s is late; actor %s does it too", order, seat.place)
+                _log.warning("item %s is late; %s does it too", order, _spell_place(seat.place))
             seat.item = order
             self._actors.do(number, self._items[order], new_attempt())
 
@@ -172,7 +177,8 @@ class Crew:
         self._occupy(number, self._actors.now())
 
     def _note_death(self, number: int, seat: _Seat, error: BaseException, when: float) -> None:
-        _log.warning("actor %s died; item %s is done again by another", seat.place, seat.item)
+        what = "it had no item" if seat.item is None else f"item {seat.item} is done again by another"
+        _log.warning("%s died; %s", _spell_place(seat.place), what)
         trouble = trouble_of_death(error) if isinstance(error, RayError) else trouble_of_error(error)
         self.scheduler.died(number, error, when, trouble)
         seat.item = None
@@ -234,6 +240,10 @@ class Crew:
         raise FarmError(
             f"{len(failures)} of {total} work items failed: {'; '.join(named)}; the others are done"
         ) from failures[0].cause
+
+
+def _spell_place(place: dict[str, Any] | None) -> str:
+    return "an actor" if place is None else f"the actor with pid {place['pid']} on {place['host']}"
 
 
 def _root(error: BaseException) -> BaseException:

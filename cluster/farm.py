@@ -89,6 +89,7 @@ def run_farm(
     on_actor_start: Callable[[dict[str, Any]], None] | None = None,
     summary: Callable[[FarmSummary], None] | None = None,
     keep: Callable[[WorkItem, Record], Record] | None = None,
+    finish: Callable[[dict[str, Record]], None] | None = None,
     policy: Policy = Policy(),  # noqa: B008
     stage: str = "farm",
 ) -> dict[str, Record]:
@@ -111,8 +112,9 @@ def run_farm(
 
     `progress` is called at least every second, `on_actor_start` with {"pid", "node_id", "host"} for each actor that has
     come up, `summary` once, however the run ends. `keep`, without `output` only, is told each item's record when it
-    comes and returns what is kept of it: for records that are large. `stage` is the tag of its Ray metrics, see
-    `metrics.py`.
+    comes and returns what is kept of it: for records that are large. `finish` is told all records once every item is
+    done, while the output is still this process's alone: for what is written last. `stage` is the tag of its Ray
+    metrics, see `metrics.py`.
 
     Raises InputError for another run's output, for one that another process is at, for resources that the cluster does
     not have and, at once, for an InputError of a worker; FarmError naming the items that failed for good.
@@ -180,7 +182,12 @@ def run_farm(
         if ledger is not None:
             crew.await_ended()
             ledger.remove_strays()
-        return {item.id: records[item.id] for item in items}
+        complete = {item.id: records[item.id] for item in items}
+        if finish is not None:
+            if hold is not None:
+                hold.check()
+            finish(complete)
+        return complete
 
 
 def _progress(crew: Crew, done: int, total: int, units: int, rate: float, seconds: float) -> FarmProgress:

@@ -3,7 +3,8 @@
 A scheduler is told what happened, and when, and asked what an actor shall do next. Every event and every question is
 O(log n) at the most in the items and the actors. An item is open until it is done or has failed for good; an open one
 waits, rests until its next try, or is in the hands of one actor or, at the very end, of two: when an actor is free and
-nothing waits, the item that has been running longest is given to it too. The first answer counts.
+nothing waits, the item that has been running longest is given to it too. The first answer counts. An actor that fails
+item after item while others do not waits before its next one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
+
+from gebm.cluster.suspects import Suspects
 
 WINDOW = 1000
 """So many durations, the last ones, say what is typical."""
@@ -35,7 +38,8 @@ class Policy:
     """How patient a farm is. Times are seconds."""
 
     tries: int = 3
-    """Errors of one item until it has failed."""
+    """Errors of one item until it has failed; what fails only on actors that fail others too is tried on, see
+    `suspects.py`."""
     passing_tries: int = 10
     """The same for errors that may pass, each after a longer wait: four minutes or more in all."""
     deaths: int = 5
@@ -105,6 +109,7 @@ class Scheduler:
         self._sorted: list[float] = []  # the same, for their median
         self._seconds = 0.0  # their sum
         self._records: dict[str, _Record] = {}
+        self._suspects = Suspects()
         self._order = 0
         self.failures: dict[str, Failure] = {}
         self.finished_count = self.retried = self.reissued = self.deaths = 0
@@ -118,6 +123,7 @@ class Scheduler:
     def left(self, actor: int) -> None:
         """A free actor was sent away."""
         self._free.remove(actor)
+        self._suspects.gone(actor)
 
     def finished(self, actor: int, now: float) -> Finished:
         """An actor has done its item."""
@@ -125,6 +131,8 @@ class Scheduler:
         others = tuple(other for other in self._hands.pop(attempt.item) if other != actor)
         for other in others:
             del self._attempts[other]
+            self._suspects.gone(other)
+        self._suspects.finished(actor)
         self._free.add(actor)
         self._records.pop(attempt.item, None)
         self.finished_count += 1
@@ -134,11 +142,14 @@ class Scheduler:
     def raised(self, actor: int, cause: BaseException, now: float, trouble: Trouble = Trouble.ERROR) -> None:
         """An actor's item raised; the actor is free."""
         self._free.add(actor)
+        if trouble is Trouble.ERROR:
+            self._suspects.raised(actor, now)
         self._note_trouble(actor, trouble, cause, now)
 
     def died(self, actor: int, cause: BaseException, now: float, trouble: Trouble = Trouble.DEATH) -> None:
         """An actor, busy or free, is no more."""
         self.deaths += 1
+        self._suspects.gone(actor)
         if actor in self._free:
             self._free.remove(actor)
         else:
@@ -148,10 +159,13 @@ class Scheduler:
 
     def next_for(self, actor: int, now: float) -> str | Idle:
         """The item that a free actor shall do from now on, or what it shall do without one."""
-        item = self._waiting.popleft() if self.waits(now) else self._late(now)
+        item = None
+        if self.may_work(actor, now):
+            item = self._waiting.popleft() if self.waits(now) else self._late(now)
         if item is None:
             return Idle.REST if self.living <= 2 * self.open else Idle.LEAVE
         self._free.remove(actor)
+        self._suspects.began(actor)
         self._attempts[actor] = _Attempt(item, now)
         hands = self._hands.get(item, ())
         self._hands[item] = (*hands, actor)
@@ -161,6 +175,10 @@ class Scheduler:
             heapq.heappush(self._oldest, (now, actor, item))
         self._drop_ended()
         return item
+
+    def may_work(self, actor: int, now: float) -> bool:
+        """Whether a free actor could get an item now, if there is one: not when it failed the last ones."""
+        return self._suspects.may_work(actor, now, self.living)
 
     def waits(self, now: float) -> int:
         """The number of items that an actor could begin now, those whose second copy is due aside."""
@@ -175,10 +193,15 @@ class Scheduler:
     def wake_at(self) -> float | None:
         """When to ask again though nothing happens; None: not before something does."""
         times = [self._resting[0][0]] if self._resting else []
+        # From when on there is a free actor that may work: at once, unless all of them wait.
+        ready = self._suspects.wake_at() if len(self._free) == self._suspects.waiting else None
+        if self._waiting and ready is not None:
+            times.append(ready)
         self._drop_ended()
         limit = self._late_after()
         if self._free and self._oldest and limit is not None:
-            times.append(self._oldest[0][0] + limit)
+            late = self._oldest[0][0] + limit
+            times.append(late if ready is None else max(late, ready))
         return min(times, default=None)
 
     # How it stands.
@@ -268,8 +291,8 @@ class Scheduler:
             heapq.heappush(self._oldest, (self._attempts[others[0]].since, others[0], item))
             return
         policy = self.policy
-        tired = record.errors >= policy.tries or record.passing >= policy.passing_tries
-        if tired or record.deaths >= policy.deaths:
+        tired = record.errors >= policy.tries and self._suspects.is_decisive(actor, self.living)
+        if tired or record.passing >= policy.passing_tries or record.deaths >= policy.deaths:
             self.failures[item] = Failure(item, cause, record.attempts)
             del self._records[item]
             return

@@ -94,6 +94,16 @@ def sample(
         "device": device,
     }
     farm: list[FarmSummary] = []
+
+    def finish(records: dict[str, Record]) -> None:
+        publish_index(output, list(records.values()))
+        remove_checkpoints(output)
+        if farm and farm[0].done:
+            told = run_summary(farm[0], records.values())
+            write_summary(output, told)
+            if summary is not None:
+                summary(told)
+
     records = run_farm(
         shard_items(settings, count, seed),
         make_shard_worker(
@@ -105,15 +115,9 @@ def sample(
         gpus_per_actor=gpus_per_actor,
         progress=progress,
         summary=farm.append,
+        finish=finish,
         stage="sample",
     )
-    publish_index(output, list(records.values()))
-    remove_checkpoints(output)
-    if farm and farm[0].done:
-        told = run_summary(farm[0], records.values())
-        write_summary(output, told)
-        if summary is not None:
-            summary(told)
     found = findings_of_run(records.values())
     return {"settings": described, "shards": records, "diagnostics": {**summarise(records.values()), "found": found}}
 

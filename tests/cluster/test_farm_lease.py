@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gebm.cluster import lease
+from gebm.cluster.actors import Record
 from gebm.cluster.errors import InputError
 from gebm.cluster.farm import FarmProgress, run_farm
 from gebm.cluster.manifest import load_manifest
@@ -55,6 +56,18 @@ def test_a_second_command_is_refused_and_told_who_works_there_and_follows_a_dead
     run()
     assert time.monotonic() - begun < lease.EXPIRY_SECONDS / 2
     assert len(done_items(log)) == 2 and not (output / lease.LEASE_NAME).exists()
+
+
+def test_what_is_written_last_is_written_while_the_output_is_still_ones_own(tmp_path: Path, log: Path) -> None:
+    output = tmp_path / "out"
+    told: list[list[str]] = []
+
+    def finish(records: dict[str, Record]) -> None:
+        assert (output / lease.LEASE_NAME).exists()
+        told.append(list(records))
+
+    run_farm(work_items(output, 2), file_maker(log), str(output), settings=SETTINGS, actors=1, finish=finish)
+    assert told == [["item-0", "item-1"]] and not (output / lease.LEASE_NAME).exists()
 
 
 def test_a_run_whose_lease_is_anothers_by_now_publishes_nothing_more(tmp_path: Path, log: Path) -> None:
