@@ -8,8 +8,6 @@ means, no softmax of a part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -51,15 +49,3 @@ class Workers:
         """This worker's part of gathered rows."""
         count = len(gathered) // self.world
         return gathered[self.rank * count : (self.rank + 1) * count]
-
-    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter], *more: Tensor) -> None:
-        """Replace each gradient, and the tensors of `more`, by their sums over the workers: one all-reduce."""
-        if self.world == 1:
-            return
-        gradients = [*(p.grad for p in parameters if p.grad is not None), *more]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        flat = self.accelerator.reduce(flat, reduction="sum")
-        offset = 0
-        for gradient in gradients:
-            gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
-            offset += gradient.numel()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gebm.trainer.gradients import condition_gradients
+from gebm.trainer.strategies.flat_gradients import FlatGradients
 from gebm.trainer.workers import Workers
 
 
@@ -64,6 +65,7 @@ class WholeOptimizer:
     ):
         self.network, self.optimizer, self.workers = network, optimizer, workers
         self.clip_norm, self.transform = clip_norm, transform
+        self.gradients = FlatGradients(network.parameters()) if workers.world > 1 else None
 
     @property
     def learning_rate(self) -> float:
@@ -81,7 +83,8 @@ class WholeOptimizer:
         part.backward()
 
     def step(self, *more: Tensor) -> Tensor:
-        self.workers.sum_gradients(self.network.parameters(), *more)
+        if self.gradients is not None:
+            self.gradients.sum_over_workers(*more)
         norm = condition_gradients(self.network.parameters(), clip_norm=self.clip_norm, transform=self.transform)
         self.optimizer.step()
         return norm
@@ -106,7 +109,8 @@ class WholeOptimizer:
         self.learning_rate = memory["param_groups"][0]["lr"]
 
     def close(self) -> None:
-        pass
+        if self.gradients is not None:
+            self.gradients.close()
 
 
 def adam(network: nn.Module, betas: tuple[float, float], *, fused: bool = True) -> torch.optim.Adam:
