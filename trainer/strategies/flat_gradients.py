@@ -22,7 +22,7 @@ class FlatGradients:
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._flat: dict[torch.dtype, Tensor] = {}
-        self._places: dict[nn.Parameter, Tensor] = {}
+        self._places: dict[Tensor, Tensor] = {}
         self._spare: Tensor | None = None
         for dtype in dict.fromkeys(parameter.dtype for parameter in self._parameters):
             own = [parameter for parameter in self._parameters if parameter.dtype == dtype]
