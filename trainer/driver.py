@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gebm.cluster import storage
 from gebm.cluster.errors import FarmError
 from gebm.cluster.index import ShardIndex, index_digest, load_index
-from gebm.cluster.resources import plan_workers
+from gebm.cluster.lease import held
+from gebm.cluster.resources import WorkerResources, plan_workers
 from gebm.trainer.callbacks import import_callback, telling
 from gebm.trainer.check import check_job
 from gebm.trainer.checkpoints.manifest import read_manifest
@@ -62,8 +64,10 @@ def train(
     without a new checkpoint. `progress` takes the records of rank 0 and `{"event": ...}` for what happens to the
     group. Setting `stop` ends it after the current round with a checkpoint, and with `TrainingStopped`.
 
-    Raises `InputError` for settings, data or a run directory that cannot be used, `TrainingDivergedError` when the
-    losses are no numbers any more, `FarmError` when workers keep failing.
+    The run directory is this process's alone while it trains, see `gebm.cluster.lease`.
+
+    Raises `InputError` for settings, data or a run directory that cannot be used, also for one that another process
+    trains in, `TrainingDivergedError` when the losses are no numbers any more, `FarmError` when workers keep failing.
     """
     run, data = storage.absolute(run), storage.absolute(data)
     validation = storage.absolute(validation) if validation is not None else None
@@ -79,15 +83,30 @@ def train(
     check_job(job, index, group.workers, group.gpus_per_worker)
     callbacks = [(path, import_callback(path)) for path in settings.callbacks]
     tell = telling(callbacks, progress or (lambda record: None))
-    stop = stop or threading.Event()
+    with held(run) as hold:
+        _train_to_the_end(job, group, tell, stop or threading.Event(), restarts, hold.check)
+    return TrainResult(where, model_digest(where), settings.rounds, already_finished=False)
+
+
+def _train_to_the_end(
+    job: TrainingJob,
+    group: WorkerResources,
+    tell: Progress,
+    stop: threading.Event,
+    restarts: int,
+    check_lease: Callable[[], None],
+) -> None:
+    """Start the group until it has done all rounds; `check_lease` raises when the run is another process's by now."""
+    run, rounds = job.run, job.settings.rounds
     failed, reached = 0, _newest_round(job)
     while True:
+        check_lease()
         outcome = run_group(job, group, tell, stop)
         if outcome.failure is None and outcome.word == GO_ON:
-            return TrainResult(where, model_digest(where), settings.rounds, already_finished=False)
+            return
         newest = _newest_round(job)
         if stop.is_set():
-            raise TrainingStopped(newest, settings.rounds)
+            raise TrainingStopped(newest, rounds)
         if outcome.failure is None:
             tell({"event": f"starting the group again elsewhere, from round {newest:,}"})
             continue

@@ -1,5 +1,7 @@
 """Training runs on a real Ray Train group: two workers, faults, and inputs that cannot be used."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,27 @@ def test_a_finished_run_is_recognised(undisturbed, data):
 def test_another_runs_directory_is_refused_before_anything_starts(undisturbed, data):
     with pytest.raises(InputError, match=r"manifest\.json: run_digest.*another model"):
         run(undisturbed, data, seed=1)
+
+
+HOLD = """
+import sys, time
+from gebm.cluster.lease import held
+with held(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_that_another_process_trains_in_is_refused(data, tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=rf"{tmp_path} is in use: .*process {other.pid} "):
+            run(tmp_path, data)
+    finally:
+        other.kill()
+        other.wait()
+    assert [path.name for path in tmp_path.iterdir()] == ["lease.json"]
 
 
 def test_batches_that_workers_cannot_share_are_refused(data, tmp_path):
