@@ -6,7 +6,8 @@ they could be computed anywhere without changing the result.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -14,19 +15,30 @@ import torch
 from gebm.evaluation.two_sample.kernels import AnyKernel, Geometry, Space
 from gebm.evaluation.two_sample.samples import Rows
 
-TILE_ROWS = 1024
+TILE_ROWS = 768  # passes over a tile stay in cache, and starting them is little against them
+ACCELERATOR_TILE_ROWS = 4096  # on a GPU what starts an operation must be little against it
+BAND = 8  # row blocks that are visited together, so that a column block is prepared once for all of them
+LABELS_AT_A_TIME = 64  # labellings turned into float64 numbers together
+COORDINATES_FROM = 2**14  # pairs from which a pass over the tile a coordinate beats a loop over pairs
+
+
+def tile_rows(device: torch.device) -> int:
+    """Rows of a tile on this device."""
+    return TILE_ROWS if device.type == "cpu" else ACCELERATOR_TILE_ROWS
 
 
 def row_blocks(count: int, size: int = TILE_ROWS) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def upper_tiles(count: int) -> Iterator[tuple[slice, slice]]:
-    """Pairs of row blocks that cover the upper triangle of a `count x count` matrix with its diagonal."""
-    blocks = row_blocks(count)
-    for i, rows in enumerate(blocks):
-        for columns in blocks[i:]:
-            yield rows, columns
+def upper_tiles(count: int, size: int = TILE_ROWS) -> Iterator[tuple[slice, slice]]:
+    """Pairs of row blocks that cover the upper triangle of a `count x count` matrix with its diagonal, in bands of
+    row blocks."""
+    blocks = row_blocks(count, size)
+    for start in range(0, len(blocks), BAND):
+        for j in range(start, len(blocks)):
+            for rows in blocks[start : min(start + BAND, j + 1)]:
+                yield rows, blocks[j]
 
 
 def geometry_tile(a: Rows, b: Rows, geometry: Geometry) -> torch.Tensor:
@@ -42,7 +54,24 @@ def geometry_tile(a: Rows, b: Rows, geometry: Geometry) -> torch.Tensor:
             product = tile.baddbmm_ if tile.dim() == 3 else tile.addmm_
             return product(a.points, b.points.mT, alpha=-2.0).clamp_(min=0.0)
         case "manhattan":
-            return torch.cdist(a.points, b.points, p=1.0)
+            return manhattan_tile(a.points, b.points)
+
+
+def manhattan_tile(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """`Σ_k |a_ik - b_jk|`, `(rows of a, rows of b)`; of blocks, `(blocks, b, b)`.
+
+    On a CPU torch's own goes through pairs one by one; passes over the whole tile, one a coordinate, take half as
+    long in float32.
+    """
+    pairs = a.shape[:-1].numel() * b.shape[-2]
+    if a.device.type != "cpu" or a.dtype != torch.float32 or pairs < COORDINATES_FROM:
+        return torch.cdist(a, b, p=1.0)
+    total = torch.zeros(*a.shape[:-1], b.shape[-2], dtype=a.dtype)
+    difference = torch.empty_like(total)
+    of_a, of_b = (side.movedim(-1, 0).contiguous() for side in (a, b))
+    for left, right in zip(of_a.unsqueeze(-1), of_b.unsqueeze(-2), strict=True):
+        total += torch.sub(left, right, out=difference).abs_()
+    return total
 
 
 def kernel_tiles(a: Rows, b: Rows, kernels: Sequence[AnyKernel]) -> Iterator[torch.Tensor]:
@@ -106,39 +135,62 @@ def labelled_sums_of_each(rows: Rows, kernels: Sequence[AnyKernel], labels: torc
     """Sums of the pooled kernel without its diagonal `K0`, of every kernel for all labellings, in one pass over the
     upper tiles.
 
+    A tile is multiplied with signs `s = 2a - 1`, whose sums stay smaller than those of labels, so that float32 rounds
+    them less: `S_xx = (sᵀ K0 s + 4 aᵀr - 1ᵀr) / 4` with `r = K0 1`. An off-diagonal tile stands for its mirror image
+    too: `s_iᵀ K_ij s_j` counts twice and needs one product.
+
     Args:
         rows: N pooled points.
         kernels: the kernels; distances are shared between them.
         labels: `(P, N)` uint8, 1 where a row is labelled X.
 
-    N²/2 kernel values a kernel, each used in P multiply-adds; memory: one tile, its distances and the labels.
+    N²/2 kernel values a kernel, each used in P multiply-adds; memory: one tile, its distances, its product and the
+    labels.
     """
-    count, device, dtype = len(rows.points), rows.points.device, rows.precision
-    within = torch.zeros(len(kernels), len(labels), dtype=torch.float64, device=device)
-    touching = torch.zeros_like(within)
-    total, magnitude, squares = (torch.zeros(len(kernels), dtype=torch.float64, device=device) for _ in range(3))
-    for row_block, column_block in upper_tiles(count):
+    count, device = len(rows.points), rows.points.device
+    forms = torch.zeros(len(kernels), len(labels), dtype=torch.float64, device=device)
+    row_sums = torch.zeros(len(kernels), count, dtype=torch.float64, device=device)
+    magnitude, squares = (torch.zeros(len(kernels), dtype=torch.float64, device=device) for _ in range(2))
+    signs = _prepared(lambda block: labels[:, block].to(rows.precision).mul_(2.0).sub_(1.0))
+    for row_block, column_block in upper_tiles(count, tile_rows(device)):
         diagonal = row_block == column_block
-        weight = 1.0 if diagonal else 2.0  # an off-diagonal tile stands for its mirror image too
-        row_labels = labels[:, row_block].to(dtype)
-        column_labels = row_labels if diagonal else labels[:, column_block].to(dtype)
-        ones = torch.ones(1, column_labels.shape[1], dtype=dtype, device=device)
-        right = torch.cat([column_labels, ones]).T  # (columns, P + 1), the last column makes the row sums
+        weight = 1.0 if diagonal else 2.0
         for index, tile in enumerate(kernel_tiles(rows.take(row_block), rows.take(column_block), kernels)):
             if diagonal:
                 tile.fill_diagonal_(0.0)
-            products = tile @ right
-            row_sums = products[:, -1].to(torch.float64)
-            products = products[:, :-1]
-            within[index] += weight * (row_labels.T * products).sum(0, dtype=torch.float64)
-            touching[index] += products.sum(0, dtype=torch.float64)
+            forms[index] += weight * tile_forms(tile, signs(row_block), signs(column_block))
+            by_row = tile.sum(1)
+            row_sums[index, row_block] += by_row
             if not diagonal:
-                touching[index] += (row_labels @ row_sums.to(dtype)).to(torch.float64)
-            total[index] += weight * row_sums.sum()
-            magnitude[index] += weight * row_sums.abs().sum()
+                row_sums[index, column_block] += tile.sum(0)
+            magnitude[index] += weight * by_row.abs().sum(dtype=torch.float64)
             squares[index] += weight * torch.linalg.vector_norm(tile, dim=1).to(torch.float64).square().sum()
+    total = row_sums.sum(1)
+    touching = torch.cat([some.to(torch.float64) @ row_sums.T for some in labels.split(LABELS_AT_A_TIME)]).T
+    within = 0.25 * (forms - total[:, None]) + touching
     sums = zip(within, touching, total.tolist(), magnitude.tolist(), squares.tolist(), strict=True)
     return [LabelledSums(*each) for each in sums]
+
+
+def tile_forms(tile: torch.Tensor, row_signs: torch.Tensor, column_signs: torch.Tensor) -> torch.Tensor:
+    """`Σ_ij s_i k_ij s_j` of every sign vector, `(P,)` float64.
+
+    Args:
+        tile: `(rows, columns)` kernel values.
+        row_signs: `(P, rows)`, of the tile's type.
+        column_signs: `(P, columns)`.
+    """
+    return (column_signs @ tile.T).mul_(row_signs).sum(1).to(torch.float64)
+
+
+def _prepared(prepare: Callable[[slice], torch.Tensor]) -> Callable[[slice], torch.Tensor]:
+    """`prepare` of a row block, kept while `upper_tiles` stays in a band."""
+
+    @lru_cache(maxsize=BAND + 2)
+    def of(start: int, stop: int) -> torch.Tensor:
+        return prepare(slice(start, stop))
+
+    return lambda block: of(block.start, block.stop)
 
 
 class SignedSums(NamedTuple):
@@ -176,16 +228,15 @@ def signed_sums_of_each(
         kernels: the kernels; distances are shared between them.
         signs: `(P, n)` int8 of ±1; -1 swaps the members of a pair.
     """
-    count, device, dtype = len(first.points), first.points.device, first.precision
+    count, device = len(first.points), first.points.device
     forms = torch.zeros(len(kernels), len(signs), dtype=torch.float64, device=device)
     own, total, magnitude = (torch.zeros(len(kernels), dtype=torch.float64, device=device) for _ in range(3))
-    for row_block, column_block in upper_tiles(count):
+    signs_of = _prepared(lambda block: signs[:, block].to(first.precision))
+    for row_block, column_block in upper_tiles(count, tile_rows(device)):
         u_rows, v_rows = first.take(row_block), second.take(row_block)
         u_columns, v_columns = first.take(column_block), second.take(column_block)
         diagonal = row_block == column_block
         weight = 1.0 if diagonal else 2.0
-        row_signs = signs[:, row_block].to(dtype).T
-        column_signs = row_signs if diagonal else signs[:, column_block].to(dtype).T
         tiles = zip(
             kernel_tiles(u_rows, u_columns, kernels),
             kernel_tiles(v_rows, v_columns, kernels),
@@ -204,7 +255,7 @@ def signed_sums_of_each(
             tile = same.sub_(cross)
             if diagonal:
                 tile.fill_diagonal_(0.0)
-            forms[index] += weight * (row_signs * (tile @ column_signs)).sum(0, dtype=torch.float64)
+            forms[index] += weight * tile_forms(tile, signs_of(row_block), signs_of(column_block))
     sums_of_each = zip(forms, own.tolist(), total.tolist(), magnitude.tolist(), strict=True)
     return [SignedSums(*each) for each in sums_of_each]
 
@@ -225,7 +276,7 @@ def cross_sums(
     columns = torch.zeros_like(rows)
     device, dtype = a.points.device, a.precision
     weights_a, weights_b = weights_a.to(device, dtype), weights_b.to(device, dtype)
-    blocks = row_blocks(len(a.points))
+    blocks = row_blocks(len(a.points), tile_rows(device))
     for row_block in blocks:
         for column_block in blocks:
             tile = kernel_tile(a.take(row_block), b.take(column_block), kernel)

@@ -9,7 +9,15 @@ import torch
 from gebm.evaluation.two_sample import mmd_test
 from gebm.evaluation.two_sample.kernels import KERNELS, Kernel
 from gebm.evaluation.two_sample.samples import prepare_rows
-from gebm.evaluation.two_sample.tiles import cross_sums, labelled_sums, signed_sums
+from gebm.evaluation.two_sample.tiles import (
+    BAND,
+    cross_sums,
+    labelled_sums,
+    manhattan_tile,
+    row_blocks,
+    signed_sums,
+    upper_tiles,
+)
 
 TRANSLATION_INVARIANT = [name for name, family in KERNELS.items() if family.translation_invariant]
 
@@ -112,6 +120,26 @@ def test_sums_of_all_sign_vectors_agree_with_the_stored_kernel_over_many_tiles()
     np.fill_diagonal(h, 0.0)
     expected = np.einsum("pi,ij,pj->p", signs.astype(float), h, signs.astype(float), optimize=True)
     np.testing.assert_allclose(forms, expected, atol=1e-7 * np.abs(h).sum())
+
+
+@pytest.mark.parametrize("blocks", [1, BAND, 2 * BAND + 3])
+def test_upper_tiles_are_each_pair_of_row_blocks_once(blocks: int) -> None:
+    """Band by band, so that few row blocks are in use at a time."""
+    count = 10 * blocks - 3
+    places = [(rows.start, columns.start) for rows, columns in upper_tiles(count, size=10)]
+    starts = [block.start for block in row_blocks(count, size=10)]
+    assert sorted(places) == [(i, j) for i in starts for j in starts if i <= j]
+    bands = [i // (10 * BAND) for i, _ in places]
+    assert bands == sorted(bands)
+
+
+@pytest.mark.parametrize("shape", [(200, 7), (5, 80, 3), (3, 4)])
+def test_manhattan_distances_are_those_of_a_loop_over_pairs(shape: tuple[int, ...]) -> None:
+    a, b = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    expected = torch.cdist(a.double(), b.double(), p=1.0)
+    torch.testing.assert_close(manhattan_tile(a, b).double(), expected, rtol=1e-6, atol=1e-6)
+    same = manhattan_tile(a, a.clone())
+    assert (same.diagonal(dim1=-2, dim2=-1) == 0.0).all()
 
 
 def test_weighted_row_and_column_sums_agree_with_the_stored_kernel() -> None:

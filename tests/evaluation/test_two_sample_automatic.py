@@ -5,11 +5,12 @@ import pytest
 
 from gebm.cluster.errors import InputError
 from gebm.evaluation.two_sample import mmd_test
-from gebm.evaluation.two_sample.automatic import Rates, choose_form
+from gebm.evaluation.two_sample.automatic import Rates, choose_form, entries_of_tiles
 from gebm.evaluation.two_sample.compositions import NULLS
+from gebm.evaluation.two_sample.tiles import upper_tiles
 
 # A machine on which 10,000 + 10,000 points take 10 s by permutations, 4 s by sign flips and 2.3 s by bins.
-RATES = Rates(kernel=1e-8, product=4e-8, reduction=1e-9, label=1e-9, preparation=0.1)
+RATES = Rates(permutation=5e-8, sign_flip=8e-8, bins=1.1e-8, design=8e-8, label=1e-9, sign=1e-9, preparation=0.1)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,13 @@ def test_a_budget_that_nothing_fits_is_one_clear_error() -> None:
         InputError, match=r"need about .* for blocks of 2, sign flips, the cheapest exact form, more than the 0.01 s"
     ):
         choose_form(10_000, 10_000, 999, RATES, 0.01)
+
+
+@pytest.mark.parametrize("count", [1, 99, 100, 1730])
+def test_the_work_of_a_test_is_that_of_its_tiles(count: int) -> None:
+    tiles = upper_tiles(count, size=100)
+    areas = [(rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in tiles]
+    assert entries_of_tiles(count, size=100) == sum(areas)
 
 
 def test_the_chosen_form_repeats_by_its_name() -> None:

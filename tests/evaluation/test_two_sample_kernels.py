@@ -69,6 +69,18 @@ def test_the_median_bandwidth_is_in_the_kernels_own_norm(norm: str) -> None:
     assert median_bandwidth(torch.from_numpy(points), norm) == pytest.approx(np.median(distances), rel=1e-12)
 
 
+def test_the_median_bandwidth_keeps_its_digits_beside_outliers_and_among_duplicates() -> None:
+    points = np.random.default_rng(4).normal(size=(150, 3))
+    points[:10] += 1e7
+    i, j = np.triu_indices(150, 1)
+    distances = np.sort(np.sqrt(((points[i] - points[j]) ** 2).sum(1)))
+    assert median_bandwidth(torch.from_numpy(points), "gaussian") == pytest.approx(
+        distances[(len(i) - 1) // 2], rel=1e-9
+    )
+    points[20:] = points[20]
+    assert median_bandwidth(torch.from_numpy(points[10:]), "gaussian") > 0.1  # of the pairs that differ
+
+
 @pytest.fixture
 def many_points(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few points treated as many: float32 where the kernel allows it, and little for its errors to average over."""

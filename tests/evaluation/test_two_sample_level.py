@@ -1,12 +1,15 @@
 """False alarms: every exact null rejects P = Q no more often than it says, whatever the data."""
 
 from collections.abc import Callable
+from math import comb
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+import torch
+from scipy.stats import binom, chisquare
 
 from gebm.evaluation.two_sample import mmd_test, relative_mmd_test
+from gebm.evaluation.two_sample.nulls.permutation import random_labels
 from tests.benchmarks.two_sample_level import FORMS, cauchy, discrete, gaussian, measure
 
 TRIALS = 1500
@@ -26,6 +29,36 @@ def test_every_exact_form_holds_its_level(form: str, n: int, m: int, data: str) 
     leaves its interval with probability 1e-3; on discrete data, where ties make it conservative, more rarely."""
     size = measure(form, data, n, m, repetitions=300)
     assert size.holds, size
+
+
+@pytest.mark.parametrize(("n", "m"), [(3, 3), (2, 5), (5, 2), (1, 19)])
+def test_every_labelling_is_as_likely_as_any_other(n: int, m: int) -> None:
+    """Chi-squared over all `C(n + m, n)` labellings; false-alarm rate 1e-4 each."""
+    is_x = torch.arange(n + m) < n
+    labels, position = random_labels(is_x, 20_000, np.random.default_rng(0))
+    assert (labels[position] == is_x).all()
+    assert (labels.sum(1) == n).all()
+    drawn = np.delete(labels.numpy(), position, axis=0)
+    codes = drawn @ (1 << np.arange(n + m))
+    labellings, counts = np.unique(codes, return_counts=True)
+    assert len(labellings) == comb(n + m, n)
+    assert chisquare(counts).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(("ones", "count"), [(2, 3000), (40, 3000), (900, 3000), (1500, 3000), (2990, 3000)])
+def test_labellings_of_many_points_have_the_right_number_of_ones_in_random_places(ones: int, count: int) -> None:
+    """Each place is one in a share of the labellings, and so is each pair of neighbours: 5 standard errors."""
+    is_x = torch.arange(count) < ones
+    labels, position = random_labels(is_x, 1000, np.random.default_rng(1))
+    labels = np.delete(labels.numpy(), position, axis=0).astype(int)
+    assert (labels.sum(1) == ones).all()
+    share = ones / count
+    halves = labels[:, : count // 2].sum(1)  # hypergeometric
+    spread = (ones * 0.25 * (count - ones) / (count - 1)) ** 0.5
+    assert abs(halves.mean() - ones / 2) < 5 * spread / 1000**0.5
+    assert 0.75 < (halves - ones / 2).std() / spread < 1.25
+    both = (labels[:, 1:] * labels[:, :-1]).sum() / labels[:, 1:].size
+    assert abs(both - share**2) < 0.02 * share + 1e-5
 
 
 @pytest.mark.parametrize("draw", [gaussian, cauchy, discrete])

@@ -35,7 +35,10 @@ def sign_flip_null(pairs: Pairs, statistic: StatisticName, permutations: int, rn
 def random_signs(true_signs: torch.Tensor, permutations: int, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
     """`(P + 1, n)` int8 sign vectors, and the place of the true one among them."""
     n = len(true_signs)
-    signs = (2 * rng.integers(0, 2, size=(permutations + 1, n), dtype=np.int8) - 1).astype(np.int8)
+    bits = rng.integers(0, 256, size=(permutations + 1, -(-n // 8)), dtype=np.uint8)
+    signs = np.unpackbits(bits, axis=1, count=n).view(np.int8)
+    signs *= 2
+    signs -= 1
     position = int(rng.integers(permutations + 1))
     signs[position] = true_signs.cpu().numpy()
     return torch.from_numpy(signs), position
