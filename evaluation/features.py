@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ ITEM_BYTES = 256 * 2**20
 # product may round differently with another number of threads.
 THREADS = 1
 
+FeatureType = Literal["float32", "float16"]
 FarmReport = Callable[[FarmProgress], None]
 
 
@@ -107,6 +108,7 @@ def fold_feature_sets(
     gpus_per_actor: float = 0,
     batch: int = 50,
     limit: int | None = None,
+    dtype: FeatureType = "float32",
     progress: FarmReport | None = None,
 ) -> dict[str, Any]:
     """Hand the features of several shard sets to `fold(range, features)`, range by range, and keep none of them.
@@ -126,6 +128,7 @@ def fold_feature_sets(
         gpus_per_actor: 0 for the CPU.
         batch: images handed to the network at once.
         limit: only the first so many images of each set.
+        dtype: of the files in the cache; float16 takes half the room and keeps three digits.
         progress: called with the farm's progress; not at all if everything was in the cache.
 
     Returns:
@@ -144,17 +147,17 @@ def fold_feature_sets(
     description = make_extractor(settings, image_shape=indexes[0].image_shape).description
     folder = None
     if cache is not None:
-        key = {"extractor": description, "batch": batch, "threads": THREADS, "gpu": gpus_per_actor > 0}
-        folder = storage.join(storage.absolute(cache), digest_of(key))
+        folder = features_folder(cache, description, batch=batch, dtype=dtype, on_gpu=gpus_per_actor > 0)
     # Sets that share a shard share its features: by file name, the ranges that they are of.
     ranges: dict[str, list[Range]] = {}
     for number, index in enumerate(indexes):
         for part in split_into_ranges(number, index, limit):
-            ranges.setdefault(_file_name(part, index), []).append(part)
-    there = _cached(folder, ranges, int(description["dimension"] or 0)) if folder is not None else set()
+            ranges.setdefault(file_of_range(part, index), []).append(part)
+    there = _cached(folder, ranges, int(description["dimension"] or 0), dtype) if folder is not None else set()
 
     def fold_one(name: str, data: bytes | None) -> None:
-        features = _parse_array(storage.read_bytes(storage.join(str(folder), name)) if data is None else data, name)
+        stored = _parse_array(storage.read_bytes(storage.join(str(folder), name)) if data is None else data, name)
+        features = stored.astype(np.float32, copy=False)
         for part in ranges[name]:
             _check_finite(features, part, urls[part.source], indexes[part.source], settings)
             fold(part, features)
@@ -177,7 +180,7 @@ def fold_feature_sets(
         if items:
             run_farm(
                 items,
-                partial(_make_worker, urls, indexes, settings, folder, "cuda" if gpus_per_actor > 0 else "cpu"),
+                partial(_make_worker, urls, indexes, settings, folder, "cuda" if gpus_per_actor > 0 else "cpu", dtype),
                 None,
                 settings={},
                 actors=min(actors, len(items)),
@@ -227,7 +230,12 @@ def _check_shapes(urls: list[str], indexes: list[ShardIndex], settings: Extracto
 
 
 def _make_worker(
-    urls: list[str], indexes: list[ShardIndex], settings: ExtractorSettings, folder: str | None, device: str
+    urls: list[str],
+    indexes: list[ShardIndex],
+    settings: ExtractorSettings,
+    folder: str | None,
+    device: str,
+    dtype: FeatureType,
 ) -> Callable[[WorkItem, str], dict[str, Any]]:
     """Runs once in each actor: loads the extractor and returns the function that does one item."""
     import torch
@@ -242,7 +250,7 @@ def _make_worker(
         features = range_features(
             urls[part.source], indexes[part.source], part, extractor, batch=item.description["batch"]
         )
-        data = _array_bytes(features)
+        data = _array_bytes(features, dtype)
         if folder is None:  # records are JSON
             return {"count": len(features), "npy": base64.b64encode(data).decode()}
         # Written whole or not at all, and the same by every attempt: a file that is there is right.
@@ -252,29 +260,41 @@ def _make_worker(
     return work
 
 
-def _file_name(part: Range, index: ShardIndex) -> str:
+def features_folder(
+    cache: str, description: dict[str, Any], *, batch: int = 50, dtype: FeatureType = "float32", on_gpu: bool = False
+) -> str:
+    """Where a cache keeps the features of an extractor that is so described."""
+    key = {"extractor": description, "batch": batch, "threads": THREADS, "gpu": on_gpu}
+    return storage.join(storage.absolute(cache), digest_of(key if dtype == "float32" else key | {"dtype": dtype}))
+
+
+def file_of_range(part: Range, index: ShardIndex) -> str:
+    """The name of a range's file in that folder."""
     form = "".join(f"-{name}{value}" for name, value in index.form._asdict().items() if value is not None)
     return f"{index.shards[part.shard].sha256[:32]}{form}-{part.start:07d}-{part.stop:07d}.npy"
 
 
-def _cached(folder: str, ranges: dict[str, list[Range]], dimension: int) -> set[str]:
+def _cached(folder: str, ranges: dict[str, list[Range]], dimension: int, dtype: FeatureType) -> set[str]:
     """Names whose features are there; a file of another size than theirs counts as absent."""
     sizes = storage.list_sizes(folder)
     rows: dict[str, int] = {name: parts[0].stop - parts[0].start for name, parts in ranges.items() if name in sizes}
-    expected = {count: _array_size(count, dimension) for count in set(rows.values())}
+    expected = {count: _array_size(count, dimension, dtype) for count in set(rows.values())}
     return {name for name, count in rows.items() if sizes[name] == expected[count]}
 
 
-def _array_size(count: int, dimension: int) -> int:
+def _array_size(count: int, dimension: int, dtype: FeatureType) -> int:
     """Bytes of the file of features `(count, dimension)`."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (count, dimension)})
-    return len(header.getvalue()) + 4 * count * dimension
+    header, kind = io.BytesIO(), np.dtype(dtype)
+    form = {"descr": kind.str, "fortran_order": False, "shape": (count, dimension)}
+    np.lib.format.write_array_header_1_0(header, form)
+    return len(header.getvalue()) + kind.itemsize * count * dimension
 
 
-def _array_bytes(values: np.ndarray) -> bytes:
+def _array_bytes(values: np.ndarray, dtype: FeatureType) -> bytes:
     buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(values, np.float32), allow_pickle=False)
+    with np.errstate(over="ignore"):  # what float16 cannot hold is infinite, and refused as such
+        stored = np.ascontiguousarray(values, dtype)
+    np.save(buffer, stored, allow_pickle=False)
     return buffer.getvalue()
 
 

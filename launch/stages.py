@@ -13,7 +13,8 @@ from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.index import index_digest, load_index
 from gebm.cluster.manifest import load_manifest
-from gebm.evaluation.evaluate import compare, evaluate
+from gebm.evaluation.comparison import ComparisonSettings, compare_sets
+from gebm.evaluation.evaluate import evaluate
 from gebm.evaluation.settings import EvaluationSettings
 from gebm.launch.config import Recipe
 from gebm.launch.data.sources import SOURCES
@@ -231,24 +232,27 @@ def write_report(run: str, report: Report) -> str:
 def compare_samples(
     first: str,
     second: str,
-    settings: EvaluationSettings,
+    settings: ComparisonSettings,
     report: Report,
     *,
-    seed: int,
+    base: str | None = None,
+    output: str | None = None,
     cache: str | None,
     actors: int | None,
+    gpus_per_actor: float | None = None,
 ) -> dict[str, Any]:
-    """The MMD two-sample test of two shard sets."""
-    staff = plan_actors(actors)
-    return compare(
+    """The two-sample test of two sets, or the relative test of three."""
+    staff = plan_actors(actors, gpus_per_actor)
+    return compare_sets(
         first,
         second,
         settings,
-        seed=seed,
+        base=base,
+        output=output,
         cache=cache,
         actors=staff.count,
         gpus_per_actor=staff.gpus,
-        progress=report,
+        progress=lambda farm, progress: farm_report(report, farm)(progress),
     )
 
 

@@ -2,71 +2,140 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from gebm.launch.cli.options import Actors, Address
+from gebm.launch.cli.options import Actors, Address, GpusPerActor
+
+FORM = "Form of the test"
+FEATURES = "What is compared"
 
 
 def command(
-    first: Annotated[str, typer.Argument(metavar="SHARDS", help="Shards of images or vectors.")],
-    second: Annotated[str, typer.Argument(metavar="SHARDS", help="Shards of the same kind.")],
+    first: Annotated[str, typer.Argument(metavar="SHARDS", help="Shards of images or vectors, or a .npy file.")],
+    second: Annotated[str, typer.Argument(metavar="SHARDS", help="Another set of the same kind.")],
     extractor: Annotated[
-        str | None, typer.Option(help="Feature extractor by its name; raw: the values themselves, for vectors.")
+        str | None,
+        typer.Option(
+            "--features",
+            "--extractor",
+            help="Feature extractor by its name; raw: the values themselves, for vectors.",
+            rich_help_panel=FEATURES,
+        ),
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="Its layer.")] = None,
-    input_size: Annotated[int | None, typer.Option(help="Images are resized to it, in pixels.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Its weights file.")] = None,
-    permutations: Annotated[int | None, typer.Option(help="Permutations of the test.")] = None,
-    level: Annotated[float | None, typer.Option(help="Level of the test.")] = None,
-    kernel: Annotated[str | None, typer.Option(help="Its kernel: gaussian, laplace, imq, ...")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the permutations.")] = 0,
-    out: Annotated[str | None, typer.Option(metavar="FILE", help="JSON file for the whole result.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Its layer.", rich_help_panel=FEATURES)] = None,
+    input_size: Annotated[
+        int | None, typer.Option(help="Images are resized to it, in pixels.", rich_help_panel=FEATURES)
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Its weights file.", rich_help_panel=FEATURES)] = None,
+    feature_type: Annotated[
+        str | None, typer.Option(help="float32 or float16: how features are kept.", rich_help_panel=FEATURES)
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(
+            help="mmd; or relative: is the second set closer to the first than --base is?", rich_help_panel=FORM
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="SHARDS", help="Of the relative test: the generator alone.", rich_help_panel=FORM),
+    ] = None,
+    null: Annotated[
+        str | None,
+        typer.Option(help="permutation, sign_flip, bins, normal, spectrum, wild_bootstrap.", rich_help_panel=FORM),
+    ] = None,
+    statistic: Annotated[
+        str | None,
+        typer.Option(
+            help="unbiased, biased, paired, block, linear_time, incomplete. Without: the null's own.",
+            rich_help_panel=FORM,
+        ),
+    ] = None,
+    permutations: Annotated[int | None, typer.Option(help="Random labellings.", rich_help_panel=FORM)] = None,
+    level: Annotated[float | None, typer.Option(help="Level of the test.", rich_help_panel=FORM)] = None,
+    kernel: Annotated[
+        str | None, typer.Option(help="gaussian, laplace, imq, ..., or a sum: gaussian+laplace.", rich_help_panel=FORM)
+    ] = None,
+    bandwidth: Annotated[
+        str | None, typer.Option(help="The kernel's scale: a number, or median.", rich_help_panel=FORM)
+    ] = None,
+    block: Annotated[int | None, typer.Option(help="Pairs in a block.", rich_help_panel=FORM)] = None,
+    reach: Annotated[
+        int | None, typer.Option(help="Of incomplete: following blocks that each meets.", rich_help_panel=FORM)
+    ] = None,
+    bins: Annotated[int | None, typer.Option(help="Of the null bins: about how many.", rich_help_panel=FORM)] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32, or bf16: faster, some digits fewer, as exact a test.", rich_help_panel=FORM),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="JSON file for the whole result (.json); or a folder that also keeps what is finished.",
+        ),
+    ] = None,
     cache: Annotated[str | None, typer.Option(metavar="URL", help="Keeps features for another time.")] = None,
     actors: Actors = None,
+    gpus_per_actor: GpusPerActor = None,
     address: Address = None,
 ) -> None:
-    """Two-sample test: MMD on features, with an exact permutation null.
+    """Two-sample test: MMD on features, with an exact permutation null or another.
 
-    Ends with exit code 0 whether or not the samples differ.
+    Tiles of the kernel matrix are done by a farm of actors; the result is the same for any number of them. With a
+    folder for --out the same command goes on where it was interrupted. Ends with exit code 0 whether or not the samples
+    differ.
     """
     from gebm.cluster import storage
     from gebm.cluster.connect import connection
-    from gebm.cluster.index import load_index
-    from gebm.evaluation.settings import EvaluationSettings
+    from gebm.evaluation.comparison import ComparisonSettings, check_settings_of, count_samples, named_samples
+    from gebm.evaluation.extractors.settings import ExtractorSettings
     from gebm.launch import stages
     from gebm.launch.config import changed
     from gebm.launch.progress import make_display
     from gebm.launch.results import print_comparison
 
-    default = EvaluationSettings()
-    settings = changed(
-        default,
-        {
-            "permutations": permutations,
-            "level": level,
-            "kernel": kernel,
-            "extractor": changed(
-                default.extractor,
-                {"name": extractor, "layer": layer, "input_size": input_size, "weights": weights},
-            ),
-        },
-    )
+    features = {"name": extractor, "layer": layer, "input_size": input_size, "weights": weights}
+    chosen: dict[str, Any] = {
+        "feature_type": feature_type,
+        "test": test,
+        "null": null,
+        "statistic": statistic,
+        "permutations": permutations,
+        "level": level,
+        "kernel": kernel,
+        "bandwidth": bandwidth,
+        "block": block,
+        "reach": reach,
+        "bins": bins,
+        "precision": precision,
+        "seed": seed,
+    }
+    if any(value is not None for value in features.values()):
+        chosen["extractor"] = changed(ExtractorSettings(), features)
+    settings = changed(ComparisonSettings(), chosen)
     first, second = storage.absolute(first), storage.absolute(second)
-    for url in (first, second):
-        load_index(url)
+    base = None if base is None else storage.absolute(base)
+    check_settings_of(settings, count_samples(named_samples(first, second, base, settings)))
+    out = storage.absolute(out) if out else None
+    folder = out if out and not out.endswith(".json") else None
     with make_display().stage("compare") as report, connection(address):
         result = stages.compare_samples(
             first,
             second,
             settings,
             report,
-            seed=seed,
+            base=base,
+            output=folder,
             cache=storage.absolute(cache) if cache else None,
             actors=actors,
+            gpus_per_actor=gpus_per_actor,
         )
     print_comparison(result, settings.level)
     if out:
-        storage.write_json_atomic(storage.absolute(out), result)
-        print(storage.absolute(out))
+        if folder is None:
+            storage.write_json_atomic(out, result)
+        print(out)

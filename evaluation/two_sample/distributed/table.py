@@ -46,8 +46,9 @@ class FeatureTable:
         return sum(part.rows for part in self.parts)
 
 
-def table_of_file(path: str, name: str) -> FeatureTable:
-    """A `.npy` file of an array `(n, d)` or `(n, ...)`, whose rows are flattened.
+def shape_of_file(path: str, name: str) -> tuple[int, int, str]:
+    """Rows and numbers in a row of a `.npy` file of an array `(n, d)` or `(n, ...)`, whose rows are flattened, and the
+    type that holds them.
 
     Raises:
         InputError: no such file, no array of real numbers, no rows.
@@ -64,7 +65,13 @@ def table_of_file(path: str, name: str) -> FeatureTable:
             f"{name}: {url} holds {array.dtype} of shape {array.shape}; a sample is an array (n, d) of real numbers"
         )
     dtype = "float32" if array.dtype.name in AS_FLOAT32 else "float64"
-    rows, dimension = len(array), int(np.prod(array.shape[1:]))
+    return len(array), int(np.prod(array.shape[1:])), dtype
+
+
+def table_of_file(path: str, name: str) -> FeatureTable:
+    """The rows of a `.npy` file. Errors as for `shape_of_file`."""
+    rows, dimension, dtype = shape_of_file(path, name)
+    url = storage.absolute(path)
     return FeatureTable(name, (Part(url, rows),), dimension, dtype, storage.sha256(url))
 
 
