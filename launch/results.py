@@ -87,12 +87,18 @@ def print_comparison(result: dict[str, Any], level: float, console: Console | No
     for key, value in result.items():
         if isinstance(value, bool):
             table.add_row(key, "yes" if value else "no")
-        elif isinstance(value, int | float | str):
+        elif isinstance(value, int | float | str) and value != "":
             table.add_row(key, _number(value) if isinstance(value, float) else str(value))
     console.print(table)
-    if (p_value := result.get("p_value")) is not None:
-        verdict = "differ" if p_value <= level else "could not be told apart"
-        console.print(f"at level {level:g} the two samples [bold]{verdict}[/bold] (p = {p_value:.4g})")
+    if (p_value := result.get("p_value")) is None:
+        return
+    if "sign_flip_p_value" in result:  # only the relative test has one
+        verdict = "the second set [bold]is closer[/bold] to the first than the base is"
+        if p_value > level:
+            verdict = "it is [bold]not shown[/bold] that the second set is closer to the first than the base is"
+    else:
+        verdict = f"the two samples [bold]{'differ' if p_value <= level else 'could not be told apart'}[/bold]"
+    console.print(f"at level {level:g} {verdict} (p = {p_value:.4g})")
 
 
 def print_modes(result: dict[str, Any], console: Console) -> None:
