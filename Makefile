@@ -41,11 +41,16 @@ bench: setup
 	$(VENV)/bin/python -m tests.benchmarks.pipeline
 
 # What benchmarks compare with and does not fit into one environment with what gebm pins.
-peers: $(VENV)/peers/blackjax/.ready
+peers: $(VENV)/peers/blackjax/.ready $(VENV)/peers/two_sample/.ready
 
 $(VENV)/peers/blackjax/.ready: tests/benchmarks/blackjax.txt
 	$(PYTHON) -m venv $(VENV)/peers/blackjax
 	$(VENV)/peers/blackjax/bin/python -m pip install --quiet --progress-bar off --no-deps -r tests/benchmarks/blackjax.txt
+	@touch $@
+
+$(VENV)/peers/two_sample/.ready: tests/benchmarks/two_sample.txt
+	$(PYTHON) -m venv $(VENV)/peers/two_sample
+	$(VENV)/peers/two_sample/bin/python -m pip install --quiet --progress-bar off -r tests/benchmarks/two_sample.txt
 	@touch $@
 
 drill: setup
