@@ -204,6 +204,31 @@ def check_settings_of(settings: ComparisonSettings, counts: list[int]) -> None:
     design_of(statistic, n, settings.block, settings.reach)
 
 
+def estimate_comparison(samples: dict[str, str], settings: ComparisonSettings, workers: int) -> dict[str, Any]:
+    """How long the tiles of a permutation test would take `workers` processes with one CPU each of this machine's kind;
+    features are not counted. JSON-able: `seconds`, what they go to, `items`, `operations`, and the `rates` measured.
+
+    Raises:
+        InputError: another test, whose cost is not modelled.
+    """
+    from gebm.evaluation.extractors.extractor import make_extractor
+    from gebm.evaluation.two_sample.distributed.cost import calibrate, estimate
+    from gebm.evaluation.two_sample.distributed.table import shape_of_file
+
+    if settings.test != "mmd" or settings.null != "permutation":
+        raise InputError("estimate: the cost model is of the permutation test; leave out --test and --null")
+    url = samples["x"]
+    if is_array(url):
+        dimension = shape_of_file(url, "x")[1]
+    else:
+        extractor = settings.extractor or ExtractorSettings()
+        dimension = make_extractor(extractor, image_shape=load_index(url).image_shape).dimension
+    n, m = count_samples(samples)
+    rates = calibrate(dimension, settings.permutations)
+    found = estimate(n, m, dimension, settings.permutations, workers, rates, on_gpu=False)
+    return {**found._asdict(), "workers": workers, "dimension": dimension, "rates": rates._asdict()}
+
+
 @contextmanager
 def _features_at(cache: str | None, output: str | None) -> Iterator[str]:
     """The folder that keeps features."""

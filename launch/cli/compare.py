@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -79,6 +80,9 @@ def command(
         ),
     ] = None,
     cache: Annotated[str | None, typer.Option(metavar="URL", help="Keeps features for another time.")] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say how long the tiles would take --actors CPUs like this one's.")
+    ] = False,
     actors: Actors = None,
     gpus_per_actor: GpusPerActor = None,
     address: Address = None,
@@ -91,7 +95,13 @@ def command(
     """
     from gebm.cluster import storage
     from gebm.cluster.connect import connection
-    from gebm.evaluation.comparison import ComparisonSettings, check_settings_of, count_samples, named_samples
+    from gebm.evaluation.comparison import (
+        ComparisonSettings,
+        check_settings_of,
+        count_samples,
+        estimate_comparison,
+        named_samples,
+    )
     from gebm.evaluation.extractors.settings import ExtractorSettings
     from gebm.launch import stages
     from gebm.launch.config import changed
@@ -119,7 +129,11 @@ def command(
     settings = changed(ComparisonSettings(), chosen)
     first, second = storage.absolute(first), storage.absolute(second)
     base = None if base is None else storage.absolute(base)
-    check_settings_of(settings, count_samples(named_samples(first, second, base, settings)))
+    samples = named_samples(first, second, base, settings)
+    check_settings_of(settings, count_samples(samples))
+    if estimate:
+        print_comparison(estimate_comparison(samples, settings, actors or os.cpu_count() or 1), settings.level)
+        return
     out = storage.absolute(out) if out else None
     folder = out if out and not out.endswith(".json") else None
     with make_display().stage("compare") as report, connection(address):

@@ -13,6 +13,7 @@ from gebm.cluster.reader import read_all
 from gebm.evaluation import features
 from gebm.evaluation.comparison import ComparisonSettings, check_settings_of, compare_sets, named_samples
 from gebm.evaluation.extractors import ExtractorSettings
+from gebm.evaluation.feature_files import feature_tables
 from gebm.evaluation.features import extract_feature_sets
 from gebm.evaluation.two_sample import mmd_test, relative_mmd_test
 
@@ -42,25 +43,24 @@ def test_images_are_compared_by_features_that_are_extracted_once(make_shards: Ma
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("damage", ["flipped bit", "cut short", "gone"])
 def test_a_damaged_file_of_features_is_made_again(
-    damage: str, make_vector_shards: MakeShards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_vector_shards: MakeShards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features, "IMAGES_PER_ITEM", 20)
-    x, y = make_vector_shards((50,)), make_vector_shards((40,), seed=1)
-    settings = ComparisonSettings(extractor=RAW, permutations=19, feature_type="float16")
-    expected = compare_sets(x, y, settings, cache=str(tmp_path), actors=2)
-    victim = sorted(tmp_path.rglob("*.npy"))[1]
-    sound = victim.read_bytes()
-    assert len(sorted(tmp_path.rglob("*.npy"))) == 5 and np.load(victim).dtype == np.float16
-    if damage == "flipped bit":
-        victim.write_bytes(sound[:-2] + bytes([sound[-2] ^ 1]) + sound[-1:])
-    elif damage == "cut short":
-        victim.write_bytes(sound[:-1])
-    else:
-        victim.unlink()
-    assert compare_sets(x, y, settings, cache=str(tmp_path), actors=2) == expected
-    assert victim.read_bytes() == sound
+    samples = {"x": make_vector_shards((50,)), "y": make_vector_shards((40,), seed=1)}
+    expected = feature_tables(samples, RAW, cache=str(tmp_path), dtype="float16")
+    files = sorted(tmp_path.rglob("*.npy"))
+    assert len(files) == 5 and np.load(files[0]).dtype == np.float16
+    sound = [path.read_bytes() for path in files]
+    files[0].write_bytes(sound[0][:-2] + bytes([sound[0][-2] ^ 1]) + sound[0][-1:])
+    files[1].write_bytes(sound[1][:-1])
+    files[2].unlink()
+    seen: list[int] = []
+    again = feature_tables(
+        samples, RAW, cache=str(tmp_path), dtype="float16", progress=lambda progress: seen.append(progress.total)
+    )
+    assert again == expected and set(seen) == {3}
+    assert [path.read_bytes() for path in files] == sound
 
 
 @pytest.mark.usefixtures("ray_cluster")

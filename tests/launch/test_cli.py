@@ -72,6 +72,8 @@ def test_the_version_is_that_of_the_package():
         (["report", "run"], "is not a run"),
         (["evaluate", "here", "--reference", "there"], "here has no index.json"),
         (["compare", "here", "there"], "here has no index.json"),
+        (["compare", "here", "there", "--test", "mdm"], "--test: test: input should be 'mmd' or 'relative', not 'mdm'"),
+        (["compare", "here", "there", "--bandwidth", "wide"], "--bandwidth: bandwidth: must be a positive number"),
         (["compare", "x.npy", "y.npy"], "no file"),
         (["compare", "x.npy", "y.npy", "--base", "b.npy"], "take --test relative"),
         (["compare", "x.npy", "y.npy", "--test", "relative"], "give --base"),
