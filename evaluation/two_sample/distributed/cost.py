@@ -20,7 +20,7 @@ from gebm.evaluation.two_sample.samples import RowForm
 from gebm.evaluation.two_sample.tiles import kernel_tile
 
 REPEATS = 3
-START_SECONDS = 6.0  # two actors that import torch, and the lease of the output
+START_SECONDS = 2.0  # until actors have imported torch and are at work
 ITEM_SECONDS = 0.05  # to gather rows and to write a result
 
 
