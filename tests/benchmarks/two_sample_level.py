@@ -23,6 +23,13 @@ from scipy.stats import binom
 
 from gebm.cluster import storage
 from gebm.evaluation.two_sample import aggregated_mmd_test, mmd_interval, mmd_test, relative_mmd_test
+from gebm.evaluation.two_sample.learnt import (
+    ClassifierSettings,
+    DeepKernelSettings,
+    LocationSettings,
+    learnt_feature_test,
+    learnt_mmd_test,
+)
 
 LEVEL = 0.05
 CONFIDENCE = 0.999
@@ -93,6 +100,32 @@ def interval_misses_zero(x: np.ndarray, y: np.ndarray, seed: int) -> bool:
     return mmd_interval(x, y, groups=5, confidence=1 - LEVEL, seed=seed).low > 0.0
 
 
+# Few steps, but long ones: what is learnt fits its points too well, so that testing on them would show.
+DEEP = DeepKernelSettings(width=8, steps=8, learning_rate=0.03)
+CLASSIFIER = ClassifierSettings(width=8, steps=15, learning_rate=0.03)
+LOCATED = LocationSettings(count=2, steps=8, learning_rate=0.3)
+
+
+def learnt_kernel(kernel: str, *sizes: tuple[int, int], **options: object) -> Form:
+    """`learnt_mmd_test` with these options."""
+
+    def rejects(x: np.ndarray, y: np.ndarray, seed: int) -> bool:
+        settings = {"permutations": PERMUTATIONS, "level": LEVEL, "seed": seed} | options
+        return learnt_mmd_test(x, y, kernel=kernel, **settings).reject  # type: ignore[arg-type]
+
+    return Form(rejects, True, sizes)
+
+
+def learnt_features(method: str, settings: object, *sizes: tuple[int, int]) -> Form:
+    """`learnt_feature_test` with these settings. The statistic of C2ST-S is a count: several labellings share it."""
+
+    def rejects(x: np.ndarray, y: np.ndarray, seed: int) -> bool:
+        options = {"permutations": PERMUTATIONS, "level": LEVEL, "seed": seed}
+        return learnt_feature_test(x, y, method=method, settings=settings, **options).reject  # type: ignore[arg-type]
+
+    return Form(rejects, True, sizes, ties=method == "c2st-s")
+
+
 FORMS: dict[str, Form] = {
     "permutation, unbiased": mmd(True, EQUAL, UNEQUAL, null="permutation"),
     "permutation, biased": mmd(True, EQUAL, UNEQUAL, null="permutation", statistic="biased"),
@@ -108,6 +141,15 @@ FORMS: dict[str, Form] = {
     "FUSE, permutation": aggregated("fuse", EQUAL, UNEQUAL, null="permutation"),
     "FUSE, bins": aggregated("fuse", EQUAL, UNEQUAL, null="bins", bins=13),
     "relative, sign flips": Form(relative_sign_flips, True, (EQUAL,)),
+    "MMD-O": learnt_kernel("mmd-o", EQUAL, statistic="unbiased"),
+    "MMD-O with training half": learnt_kernel("mmd-o", EQUAL, UNEQUAL),
+    "MMD-D": learnt_kernel("mmd-d", EQUAL, statistic="unbiased", settings=DEEP),
+    "MMD-D with training half": learnt_kernel("mmd-d", EQUAL, UNEQUAL, settings=DEEP),
+    "MMD-D, sign flips": learnt_kernel("mmd-d", EQUAL, settings=DEEP, null="sign_flip"),
+    "C2ST-S": learnt_features("c2st-s", CLASSIFIER, EQUAL),
+    "C2ST-L": learnt_features("c2st-l", CLASSIFIER, EQUAL, UNEQUAL),
+    "ME": learnt_features("me", LOCATED, EQUAL, UNEQUAL),
+    "SCF": learnt_features("scf", LOCATED, EQUAL),
     "spectrum, unbiased": mmd(False, EQUAL, UNEQUAL, SOME, null="spectrum"),
     "spectrum, biased": mmd(False, EQUAL, UNEQUAL, SOME, null="spectrum", statistic="biased"),
     "spectrum, paired": mmd(False, EQUAL, null="spectrum", statistic="paired"),
