@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from math import isqrt
 from typing import Any, Literal
 
 from pydantic import field_validator
@@ -15,14 +16,13 @@ from gebm.cluster import storage
 from gebm.cluster.errors import InputError
 from gebm.cluster.farm import FarmProgress
 from gebm.cluster.index import load_index
+from gebm.cluster.reader import iterate_batches
 from gebm.cluster.settings import StrictModel
 from gebm.evaluation.extractors.settings import ExtractorSettings
 from gebm.evaluation.feature_files import feature_tables, is_array
 from gebm.evaluation.features import FeatureType
 
-TESTS = ("mmd", "relative")
-FARMS = {"features": "samples", "tiles": "tiles"}
-"""The farms of a comparison, and what is counted of each."""
+STREAM_BATCH = 250  # samples that a stream decodes together
 
 Progress = Callable[[str, FarmProgress], None]
 """Called with which farm it is, `features` or `tiles`, and where it stands."""
@@ -204,6 +204,49 @@ def check_settings_of(settings: ComparisonSettings, counts: list[int]) -> None:
     design_of(statistic, n, settings.block, settings.reach)
 
 
+def stream_sets(x: str, y: str, settings: ComparisonSettings) -> dict[str, Any]:
+    """The block test of two sets in one pass over both, in this process and in memory for a few blocks; no Ray.
+
+    Blocks are consecutive pairs of samples as they are stored, so samples must not be sorted. Returns what
+    `compare_sets` does.
+
+    Raises:
+        InputError: sets that cannot be read or compared; another test than that of blocks.
+    """
+    from gebm.evaluation.extractors.extractor import make_extractor
+    from gebm.evaluation.two_sample.distributed.stream import pieces_of_file, stream_block_test
+
+    samples = named_samples(x, y, None, settings)
+    n, _ = counts = count_samples(samples)
+    check_settings_of(settings, counts)
+    statistic = settings.statistic or "block"
+    if settings.test != "mmd" or settings.null not in ("normal", "sign_flip"):
+        raise InputError("stream: one pass is for the block test; take --null normal, or sign_flip, which is exact")
+    if statistic not in ("block", "linear_time") or settings.precision != "float32":
+        raise InputError("stream: one pass is for the statistics block and linear_time in float32")
+    description: dict[str, Any] = {"name": "raw"}
+    sides: list[Iterator[Any]] = []
+    for url in samples.values():
+        if is_array(url):
+            sides.append(pieces_of_file(url))
+            continue
+        extractor = make_extractor(settings.extractor or ExtractorSettings(), image_shape=load_index(url).image_shape)
+        description = extractor.description
+        sides.append(_extracted(url, extractor))
+    block = 2 if statistic == "linear_time" else settings.block or max(2, isqrt(n))
+    null: Literal["normal", "sign_flip"] = "normal" if settings.null == "normal" else "sign_flip"
+    form = {name: getattr(settings, name) for name in ("kernel", "bandwidth", "permutations", "level", "seed")}
+    found = stream_block_test(sides[0], sides[1], block=block, null=null, **form)
+    return {**asdict(found), "extractor": description, "precision": settings.precision}
+
+
+def _extracted(url: str, extractor: Callable[[Any], Any]) -> Iterator[Any]:
+    import torch
+
+    for batch in iterate_batches(url, STREAM_BATCH):
+        yield extractor(torch.from_numpy(batch.images))
+
+
 def estimate_comparison(samples: dict[str, str], settings: ComparisonSettings, workers: int) -> dict[str, Any]:
     """How long the tiles of a permutation test would take `workers` processes with one CPU each of this machine's kind;
     features are not counted. JSON-able: `seconds`, what they go to, `items`, `operations`, and the `rates` measured.
@@ -224,7 +267,7 @@ def estimate_comparison(samples: dict[str, str], settings: ComparisonSettings, w
         extractor = settings.extractor or ExtractorSettings()
         dimension = make_extractor(extractor, image_shape=load_index(url).image_shape).dimension
     n, m = count_samples(samples)
-    rates = calibrate(dimension, settings.permutations)
+    rates = calibrate(dimension, settings.permutations, workers)
     found = estimate(n, m, dimension, settings.permutations, workers, rates, on_gpu=False)
     return {**found._asdict(), "workers": workers, "dimension": dimension, "rates": rates._asdict()}
 

@@ -80,6 +80,15 @@ def command(
         ),
     ] = None,
     cache: Annotated[str | None, typer.Option(metavar="URL", help="Keeps features for another time.")] = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="The block test in one pass, in this process and in memory for a few blocks; with --null normal or "
+            "sign_flip.",
+            rich_help_panel=FORM,
+        ),
+    ] = False,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Only say how long the tiles would take --actors CPUs like this one's.")
     ] = False,
@@ -95,12 +104,14 @@ def command(
     """
     from gebm.cluster import storage
     from gebm.cluster.connect import connection
+    from gebm.cluster.errors import InputError
     from gebm.evaluation.comparison import (
         ComparisonSettings,
         check_settings_of,
         count_samples,
         estimate_comparison,
         named_samples,
+        stream_sets,
     )
     from gebm.evaluation.extractors.settings import ExtractorSettings
     from gebm.launch import stages
@@ -136,18 +147,23 @@ def command(
         return
     out = storage.absolute(out) if out else None
     folder = out if out and not out.endswith(".json") else None
-    with make_display().stage("compare") as report, connection(address):
-        result = stages.compare_samples(
-            first,
-            second,
-            settings,
-            report,
-            base=base,
-            output=folder,
-            cache=storage.absolute(cache) if cache else None,
-            actors=actors,
-            gpus_per_actor=gpus_per_actor,
-        )
+    if stream:
+        if folder is not None:
+            raise InputError(f"--out {out}: a stream keeps nothing to go on from; name a file that ends in .json")
+        result = stream_sets(first, second, settings)
+    else:
+        with make_display().stage("compare") as report, connection(address):
+            result = stages.compare_samples(
+                first,
+                second,
+                settings,
+                report,
+                base=base,
+                output=folder,
+                cache=storage.absolute(cache) if cache else None,
+                actors=actors,
+                gpus_per_actor=gpus_per_actor,
+            )
     print_comparison(result, settings.level)
     if out:
         if folder is None:

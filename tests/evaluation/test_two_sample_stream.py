@@ -1,12 +1,14 @@
 """The block test of a stream: the mean over blocks of the paired form, whatever pieces the stream comes in."""
 
 from math import sqrt
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
 from gebm.cluster.errors import InputError
+from gebm.evaluation.two_sample.distributed import stream
 from gebm.evaluation.two_sample.distributed.stream import stream_block_test
 
 
@@ -79,3 +81,17 @@ def test_streams_that_cannot_be_tested_are_refused() -> None:
     y[3] = np.nan
     with pytest.raises(InputError, match="y: 1 of 100 points hold NaN"):
         stream_block_test([x], [y], block=10)
+
+
+def test_a_file_is_read_in_pieces_and_one_that_is_cut_short_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "READ_BYTES", 1000)
+    path = tmp_path / "x.npy"
+    values = np.arange(6000, dtype=np.float32).reshape(500, 3, 4)
+    np.save(path, values)
+    found = list(stream.pieces_of_file(str(path)))
+    assert len(found) == 25 and np.array_equal(np.concatenate(found), values.reshape(500, 12))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"x\.npy is cut short"):
+        list(stream.pieces_of_file(str(path)))

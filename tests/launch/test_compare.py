@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gebm.evaluation.two_sample import mmd_test
+from gebm.evaluation.two_sample.distributed.stream import stream_block_test
 from gebm.launch.cli.main import run
 
 
@@ -48,3 +49,19 @@ def test_an_estimate_needs_no_cluster_and_does_nothing(
     assert run(["compare", *files, "--estimate", "--null", "bins"]) == 2
     assert "the cost model is of the permutation test" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_stream_needs_no_cluster_and_gives_the_block_test(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere.invalid:1")
+    x, y = (np.load(path) for path in files)
+    expected = stream_block_test([x], [y], block=7, null="sign_flip", permutations=99)
+    options = ["--stream", "--block", "7", "--null", "sign_flip", "--statistic", "block", "--permutations", "99"]
+    assert run(["compare", *files, *options, "--out", str(tmp_path / "found.json")]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["p_value"], found["statistic"]) == (expected.p_value, expected.statistic)
+    assert run(["compare", *files, "--stream"]) == 2
+    assert "one pass is for the block test; take --null normal" in capsys.readouterr().err
+    assert run(["compare", *files, *options, "--out", str(tmp_path / "folder")]) == 2
+    assert "name a file that ends in .json" in capsys.readouterr().err

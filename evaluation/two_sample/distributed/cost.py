@@ -1,12 +1,15 @@
 """How long a permutation test in pieces will take: time against n, m, d, labellings and workers.
 
-`seconds = start + N (P + 1) label + [N²/2 (2d / product + entry + 2 (P + 1) / labels) + items item] / workers`, with
-`N = n + m`: every worker draws all labels, and the tiles are shared. The constants are measured on this machine in
-about a second, or stated.
+`seconds = start + 2 N (P + 1) label + [N²/2 (2d / product + entry + 2 (P + 1) / labels) + items item] / workers`, with
+`N = n + m`: every worker draws all labels, and the driver at the end; the tiles are shared. The constants are measured
+on this machine in some seconds, or stated.
 """
 
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +22,7 @@ from gebm.evaluation.two_sample.kernels import Kernel
 from gebm.evaluation.two_sample.samples import RowForm
 from gebm.evaluation.two_sample.tiles import kernel_tile
 
-REPEATS = 3
+REPEATS = 5
 START_SECONDS = 2.0  # until actors have imported torch and are at work
 ITEM_SECONDS = 0.05  # to gather rows and to write a result
 
@@ -61,45 +64,51 @@ def estimate(n: int, m: int, dimension: int, permutations: int, workers: int, ra
     group = choose_tiling(2.0 * dimension + 2.0 * count, on_gpu).group
     groups = -(-total // group)
     items = groups * (groups + 1) // 2
-    drawing = total * count * rates.label
+    drawing = 2 * total * count * rates.label
     each = 2.0 * dimension / rates.product + rates.entry + 2.0 * count / rates.labels
     tiles = (entries * each + items * rates.item) / min(workers, items)
     operations = entries * 2.0 * (dimension + count)
     return Estimate(rates.start + drawing + tiles, drawing, tiles, items, operations)
 
 
-def calibrate(dimension: int, permutations: int) -> Rates:
-    """The rates of one worker on a CPU of this machine, one thread, for the Gaussian kernel in float32."""
+def calibrate(dimension: int, permutations: int, workers: int = 1) -> Rates:
+    """The rates of one worker on a CPU of this machine, one thread, while as many others work as it has CPUs for; for
+    the Gaussian kernel in float32."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    try:
-        form = RowForm(torch.float32, torch.float32, False)
-        rows, columns = (form.rows(torch.randn(TILE_ROWS, dimension)) for _ in range(2))
-        kernel = Kernel("gaussian", float(dimension) ** 0.5, dimension)
-        tile = torch.rand(TILE_ROWS, TILE_ROWS)
-        signs = torch.ones(TILE_ROWS, permutations + 1)
-        is_x = np.arange(8 * TILE_ROWS) % 2 == 0
-        product = _seconds(lambda: rows.points @ columns.points.T)
-        whole = _seconds(lambda: kernel_tile(rows, columns, kernel)) + _seconds(lambda: (tile.sum(0), tile.sum(1)))
-        by_labels = _seconds(lambda: (tile @ signs).mul_(signs).sum(0, dtype=torch.float64))
-        drawn = _seconds(lambda: permuted_labels(is_x, permutations, np.random.default_rng(0)))
-    finally:
-        torch.set_num_threads(threads)
+    form = RowForm(torch.float32, torch.float32, False)
+    rows, columns = (form.rows(torch.randn(TILE_ROWS, dimension)) for _ in range(2))
+    kernel = Kernel("gaussian", float(dimension) ** 0.5, dimension)
+    tile = torch.rand(TILE_ROWS, TILE_ROWS)
+    signs = torch.ones(TILE_ROWS, permutations + 1)
+    is_x = np.arange(8 * TILE_ROWS) % 2 == 0
+    parts: list[Callable[[], object]] = [
+        lambda: rows.points @ columns.points.T,
+        lambda: kernel_tile(rows, columns, kernel),
+        lambda: (tile.sum(0), tile.sum(1)),
+        lambda: (tile @ signs).mul_(signs).sum(0, dtype=torch.float64),
+        lambda: permuted_labels(is_x, permutations, np.random.default_rng(0)),
+    ]
+    together = min(workers, os.cpu_count() or 1)
+    with ThreadPoolExecutor(together) as pool:
+        found = list(pool.map(lambda _: [_seconds(part) for part in parts], range(together)))
+    torch.set_num_threads(threads)
+    product, values, sums, by_labels, drawn = (median(each) for each in zip(*found, strict=True))
     entries = TILE_ROWS**2
     return Rates(
         product=2.0 * dimension * entries / product,
         labels=2.0 * (permutations + 1) * entries / by_labels,
-        entry=max(0.0, whole - product) / entries,
+        entry=max(0.0, values - product + sums) / entries,
         label=drawn / (len(is_x) * (permutations + 1)),
     )
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """The least of a few."""
+    """The median of a few, by one thread."""
+    torch.set_num_threads(THREADS)
     work()
     found = []
     for _ in range(REPEATS):
         begun = time.perf_counter()
         work()
         found.append(time.perf_counter() - begun)
-    return min(found)
+    return median(found)

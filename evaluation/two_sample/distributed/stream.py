@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 import torch
 
+from gebm.cluster import storage
 from gebm.cluster.errors import InputError
+from gebm.cluster.npy import read_header
 from gebm.cluster.randomness import derive_seed
 from gebm.evaluation.two_sample.bandwidth import LARGEST_SUBSAMPLE, choose_kernel
 from gebm.evaluation.two_sample.designs import Design, Signs, block_values, design_forms
-from gebm.evaluation.two_sample.distributed.table import FeatureTable, OpenTable
 from gebm.evaluation.two_sample.kernels import (
     AnyKernel,
     Bandwidth,
@@ -30,6 +31,8 @@ from gebm.evaluation.two_sample.nulls.null_sample import NullSample, rounding_of
 from gebm.evaluation.two_sample.samples import as_sample, prepare_rows
 
 PAIRS_AT_A_TIME = 2048  # or one block, where it is larger
+READ_BYTES = 8 * 2**20
+LONGEST_HEADER = 2**16
 
 Piece = torch.Tensor | np.ndarray
 
@@ -145,9 +148,28 @@ def stream_block_test(
     )
 
 
-def pieces_of_table(table: FeatureTable) -> Iterator[torch.Tensor]:
-    """The rows of a table, in order, some at a time."""
-    yield from OpenTable(table).pieces()
+def pieces_of_file(path: str) -> Iterator[np.ndarray]:
+    """The rows of a `.npy` file `(n, d)` or `(n, ...)`, in order, some at a time, on any storage. Nothing is mapped.
+
+    Raises:
+        InputError: no such file, no array of numbers in C order.
+    """
+    url = storage.absolute(path)
+    try:
+        header = read_header(storage.read_range(url, 0, LONGEST_HEADER), source=url)
+    except FileNotFoundError as error:
+        raise InputError(f"no file {url}") from error
+    if header.fortran_order or len(header.shape) < 2 or header.dtype.kind not in "fiub":
+        raise InputError(f"{url}: a stream is an array (n, d) of real numbers in C order; write it with numpy.save")
+    width = int(np.prod(header.shape[1:]))
+    step = max(1, READ_BYTES // (width * header.dtype.itemsize))
+    for start in range(0, header.shape[0], step):
+        stop = min(start + step, header.shape[0])
+        begin, end = (header.begin + row * width * header.dtype.itemsize for row in (start, stop))
+        data = storage.read_range(url, begin, end)
+        if len(data) != end - begin:
+            raise InputError(f"{url} is cut short; write it again")
+        yield np.frombuffer(data, dtype=header.dtype).reshape(-1, width).copy()
 
 
 def _add_blocks(
