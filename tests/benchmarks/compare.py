@@ -67,7 +67,7 @@ def measure(quick: bool) -> list[Record]:
 
 def complete(scale: Scale) -> list[Record]:
     rate = matrix_rate()
-    rates = calibrate(scale.dimension, scale.permutations)
+    rates = calibrate(scale.dimension, scale.permutations, ACTORS)
     records = []
     with tempfile.TemporaryDirectory(prefix="gebm-compare-") as folder, connection("local", cpus=ACTORS):
         for size in scale.sizes:

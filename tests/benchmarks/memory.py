@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-EVERY_SECONDS = 0.25
+EVERY_SECONDS = 1.0  # a look takes some milliseconds of each process's time
 
 
 class PeakMemory:

@@ -33,7 +33,7 @@ def test_memory_that_is_held_for_a_moment_is_seen() -> None:
 def test_the_cost_model_adds_what_each_worker_draws_and_shares_the_tiles() -> None:
     rates = Rates(product=1e10, labels=2e10, entry=1e-9, label=1e-8, item=0.0, start=1.0)
     one, four = (estimate(50_000, 50_000, 1280, 999, workers, rates, on_gpu=False) for workers in (1, 4))
-    assert one.drawing == four.drawing == pytest.approx(1e5 * 1000 * 1e-8)
+    assert one.drawing == four.drawing == pytest.approx(2 * 1e5 * 1000 * 1e-8)
     assert one.tiles == pytest.approx(5e9 * (2560 / 1e10 + 1e-9 + 2000 / 2e10)) and one.tiles == 4 * four.tiles
     assert one.seconds == pytest.approx(1.0 + one.drawing + one.tiles)
     assert one.operations == 5e9 * 4560
