@@ -44,6 +44,7 @@ class Rates(NamedTuple):
         design: an entry of the matrix of pairs within a block of `DESIGN_BLOCK`, multiplied with all sign vectors.
         label: a random label of one point in one labelling.
         sign: a random sign of one pair in one sign vector.
+        unpacked: such a sign from its bit, as the designs have it for each tile.
         preparation: shuffling, bandwidth, centring; once.
     """
 
@@ -53,6 +54,7 @@ class Rates(NamedTuple):
     design: float
     label: float
     sign: float
+    unpacked: float
     preparation: float
 
 
@@ -120,14 +122,14 @@ def _options(n: int, m: int, permutations: int, rates: Rates) -> list[_Option]:
     for reach in range((blocks - 1) // 2, 0, -1):
         design = Design(DESIGN_BLOCK, blocks, reach)
         tiles = blocks * (reach + 1) * DESIGN_BLOCK**2
-        seconds = rates.preparation + tiles * rates.design + n * count * rates.sign
+        seconds = rates.preparation + tiles * rates.design + (1 + 2 * reach) * n * count * rates.unpacked
         name = f"{design.entries / (n * (n - 1)):.0%} of the entries, sign flips"
         options.append(_Option("incomplete", "sign_flip", seconds, name, DESIGN_BLOCK, reach))
     for block in (DESIGN_BLOCK, *SMALLER_BLOCKS):
         if n // block < 2:
             continue
         slower = 1.0 if block == DESIGN_BLOCK else SMALL_BLOCK_FACTOR
-        seconds = rates.preparation + slower * n * block * rates.design + n * count * rates.sign
+        seconds = rates.preparation + slower * n * block * rates.design + n * count * rates.unpacked
         statistic: StatisticName = "linear_time" if block == 2 else "block"
         options.append(
             _Option(statistic, "sign_flip", seconds, f"blocks of {block}, sign flips", None if block == 2 else block)
@@ -172,19 +174,22 @@ def calibrate(
     per_bin = points_per_bin(len(x), len(y), None)
     binned = pooled.rows.take(slice(max(1, CALIBRATION_TILES * TILE_ROWS // per_bin) * per_bin))
 
+    packed = Signs(true_signs, permutations, rng)
+
+    def unpack() -> None:
+        packed.rows(0, pairs).to(device, rows.precision).mul_(2.0).sub_(1.0)
+
     labelled = pooled.is_x[:LABELLED_POINTS]
     entries = design.blocks * block**2
     return Rates(
         permutation=_seconds(lambda: labelled_sums(rows, chosen, labels), device) / entries_of_tiles(count, size),
         sign_flip=_seconds(lambda: signed_sums(first, second, chosen, signs), device) / entries_of_tiles(pairs, size),
         bins=_seconds(lambda: bin_sums(binned, per_bin, [chosen]), device) / entries_of_tiles(len(binned.points)),
-        design=_seconds(
-            lambda: design_forms(first, second, chosen, design, Signs(true_signs, permutations, rng)), device
-        )
-        / entries,
+        design=_seconds(lambda: design_forms(first, second, chosen, design, packed), device) / entries,
         label=_seconds(lambda: random_labels(labelled, permutations, rng), device)
         / (len(labelled) * (permutations + 1)),
         sign=_seconds(lambda: random_signs(true_signs, permutations, rng), device) / (pairs * (permutations + 1)),
+        unpacked=_seconds(unpack, device) / (pairs * (permutations + 1)),
         preparation=preparation,
     )
 

@@ -1,6 +1,7 @@
 """The benchmark of two-sample tests: its baseline is the same test, and a peer that gives no time gets a row that says
 why."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from gebm.evaluation.two_sample import mmd_test
-from tests.benchmarks import two_sample, two_sample_peers
+from tests.benchmarks import two_sample, two_sample_level, two_sample_peers
 from tests.benchmarks.two_sample import Row, main, measure, ratios
 from tests.benchmarks.two_sample_peers import Peers, einsum_test
 
@@ -94,3 +95,10 @@ def test_ratios_are_to_our_test_of_the_same_points() -> None:
         "alibi-detect at n = 500, d = 2: 10 times as long as ours",
         "torchmetrics KID at n = 500, d = 2: 2.5 times as long as ours",
     ]
+
+
+def test_the_table_of_levels_can_be_made_in_parts(tmp_path: Path) -> None:
+    file = tmp_path / "part.json"
+    assert two_sample_level.main(["--quick", "--only", "linear time, discrete, 24, 24", "--json", str(file)]) == 0
+    cells = [(cell["form"], cell["data"], cell["repetitions"]) for cell in json.loads(file.read_text())]
+    assert cells == [("sign flips, linear time", "discrete", 200), ("normal, linear time", "discrete", 200)]

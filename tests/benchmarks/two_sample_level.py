@@ -206,13 +206,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="200 repetitions")
     parser.add_argument("--json", metavar="FILE", help="file that gets the table")
-    parser.add_argument("--only", metavar="TEXT", default="", help="forms whose name holds this")
+    parser.add_argument(
+        "--only", metavar="TEXT", default="", help="cells whose name, as in `bins of one, gaussian, 24, 15`, holds this"
+    )
     options = parser.parse_args(arguments)
     repetitions = 200 if options.quick else 2000
     begun = time.perf_counter()
-    sizes = [
-        measure(name, data, n, m, repetitions) for name, form in FORMS.items() for n, m in form.sizes for data in DATA
-    ]
+    cells = [(name, data, n, m) for name, form in FORMS.items() for n, m in form.sizes for data in DATA]
+    chosen = [cell for cell in cells if options.only in ", ".join(str(part) for part in cell)]
+    sizes = [measure(*cell, repetitions) for cell in chosen]
     table = Table(
         "form", "data", "n", "m", "size", "allowed", title=f"Size at level {LEVEL}, {repetitions} repetitions"
     )

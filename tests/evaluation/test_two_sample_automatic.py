@@ -10,7 +10,9 @@ from gebm.evaluation.two_sample.compositions import NULLS
 from gebm.evaluation.two_sample.tiles import upper_tiles
 
 # A machine on which 10,000 + 10,000 points take 10 s by permutations, 4 s by sign flips and 2.3 s by bins.
-RATES = Rates(permutation=5e-8, sign_flip=8e-8, bins=1.1e-8, design=8e-8, label=1e-9, sign=1e-9, preparation=0.1)
+RATES = Rates(
+    permutation=5e-8, sign_flip=8e-8, bins=1.1e-8, design=8e-8, label=1e-9, sign=1e-9, unpacked=1e-9, preparation=0.1
+)
 
 
 @pytest.mark.parametrize(
