@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from gebm.evaluation.two_sample.distributed import (
     distributed_relative_test,
     table_of_file,
 )
+from gebm.evaluation.two_sample.distributed.table import Part, Points, table_of_parts
 
 MakeTable = Callable[[np.ndarray, str], FeatureTable]
 SMALL = Tiling(32, 64)  # four or more groups of two blocks, the last ones not full
@@ -95,6 +97,23 @@ def test_the_relative_test_in_pieces_is_that_in_one_process(make_table: MakeTabl
     tables = [make_table(values, name) for values, name in ((x, "x"), (model, "model"), (base, "base"))]
     found = distributed_relative_test(*tables, permutations=199, seed=6, tiling=SMALL)
     assert_same(expected, found)
+
+
+def test_rows_are_found_in_whatever_files_they_are(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(90, 3)).astype(np.float32)
+    parts, bounds = [], [0, 20, 21, 60, 90]
+    for start, stop in pairwise(bounds):
+        np.save(tmp_path / f"{start}.npy", values[start:stop].astype(np.float16 if start == 21 else np.float32))
+        parts.append(Part(str(tmp_path / f"{start}.npy"), stop - start))
+    values[21:60] = values[21:60].astype(np.float16)
+    table = table_of_parts(parts, 3, [str(start) for start in bounds[:-1]], "x")
+    assert len(table) == 90
+    index = np.random.default_rng(1).permutation(180)[:70]
+    found = Points([table, table], np.array([1.0, 2.0, 3.0])).rows(index)
+    np.testing.assert_array_equal(found, values[index % 90] - np.float32([1, 2, 3]))
+    (tmp_path / "60.npy").unlink()
+    with pytest.raises(InputError, match=r"60\.npy of x is not there"):
+        Points([table], None).rows(np.array([5, 70]))
 
 
 def test_rounding_to_bfloat16_changes_the_statistic_little_and_an_equal_sample_not_at_all(
