@@ -15,10 +15,11 @@ from gebm.cluster.randomness import derive_seed
 from gebm.evaluation.digit_classifier import check_digit_sets
 from gebm.evaluation.features import extract_feature_sets
 from gebm.evaluation.frechet import FrechetStatistics, covariance_root, frechet_distance
-from gebm.evaluation.jackknife import paired_jackknife, split_into_groups
+from gebm.evaluation.jackknife import jackknife_interval, leave_groups_out, split_into_groups
 from gebm.evaluation.kernel_distance import kernel_distance
 from gebm.evaluation.labels import check_labelled_sets, label_agreement
 from gebm.evaluation.modes import count_modes
+from gebm.evaluation.neighbours import density_coverage, precision_recall
 from gebm.evaluation.settings import EvaluationSettings
 from gebm.evaluation.two_sample import TestResult, mmd_test, relative_mmd_test
 
@@ -33,8 +34,18 @@ MEASURES = (
     "fid_ratio",
     "fid_ratio_interval",
     "fid_ratio_bias_corrected",
+    "fid_difference",
+    "fid_difference_interval",
     "kid_base",
     "kid_model",
+    "precision_base",
+    "precision_model",
+    "recall_base",
+    "recall_model",
+    "density_base",
+    "density_model",
+    "coverage_base",
+    "coverage_model",
     "mmd_base",
     "mmd_model",
     "mmd_null",
@@ -82,9 +93,10 @@ def evaluate(
 
     Returns:
         JSON-able. `fid_base`, `fid_model`, `fid_ratio`, `fid_ratio_interval` (95%),
-        `fid_ratio_bias_corrected`, `kid_base`, `kid_model`; `mmd_base`, `mmd_model`, `mmd_null`, each with
-        `statistic`, `p_value`, `n`, `m`, `permutations`; `mmd_relative` with `statistic`, `p_value`;
-        `modes_base`, `modes_model`, `modes_real`, each with `covered`, `of`, `kl_to_uniform`, `n`, and
+        `fid_ratio_bias_corrected`, `fid_difference` (model less base), `fid_difference_interval` (95%), `kid_base`,
+        `kid_model`; `precision_`, `recall_`, `density_` and `coverage_` of `base` and `model`; `mmd_base`, `mmd_model`,
+        `mmd_null`, each with `statistic`, `p_value`, `n`, `m`, `permutations`; `mmd_relative` with `statistic`,
+        `p_value`; `modes_base`, `modes_model`, `modes_real`, each with `covered`, `of`, `kl_to_uniform`, `n`, and
         `modes_classifier` with `accuracy` and `n`; `labels_base`, `labels_model`, `labels_real`, each with
         `share` of the `n` images that show what their label says, its `standard_error`, and `by_class`;
         `n_real`, `n_generated`, `extractor` (name, layer, input size, digest of the weights, dimension),
@@ -185,6 +197,9 @@ def _measure(
                 distance = kernel_distance(generated, real)
                 result[f"kid_{name}"] = distance.mean
                 details[f"kid_{name}"] = distance._asdict()
+    for name, generated in (("model", model), ("base", base)):
+        if generated is not None:
+            result |= _neighbours(real, generated, name, settings, tell)
     tell(2, "two-sample tests")
     found, detail = _tests(real, model, base, settings, seed, warnings)
     result |= found
@@ -300,18 +315,37 @@ def _frechet(
     if fid_base == 0.0:
         return found, {}  # a base that is the data itself: there is no ratio to it
 
-    def ratio(*sides: FrechetStatistics) -> float:
-        of_model, of_base = distances(*sides)
-        return of_model / of_base
-
-    parts = [split_into_groups(side, groups, seed) for side in (real, model, base)]
-    interval = paired_jackknife(ratio, *parts)
+    whole, left_out = leave_groups_out(
+        distances, *(split_into_groups(side, groups, seed) for side in (real, model, base))
+    )
+    ratio = jackknife_interval(whole[0] / whole[1], [of_model / of_base for of_model, of_base in left_out])
+    difference = jackknife_interval(whole[0] - whole[1], [of_model - of_base for of_model, of_base in left_out])
     found |= {
-        "fid_ratio": interval.estimate,
-        "fid_ratio_interval": [interval.low, interval.high],
-        "fid_ratio_bias_corrected": interval.bias_corrected,
+        "fid_ratio": ratio.estimate,
+        "fid_ratio_interval": [ratio.low, ratio.high],
+        "fid_ratio_bias_corrected": ratio.bias_corrected,
+        "fid_difference": difference.estimate,
+        "fid_difference_interval": [difference.low, difference.high],
     }
-    return found, {"fid_ratio": interval._asdict()}
+    return found, {"fid_ratio": ratio._asdict(), "fid_difference": difference._asdict()}
+
+
+def _neighbours(
+    real: np.ndarray,
+    generated: np.ndarray,
+    name: str,
+    settings: EvaluationSettings,
+    tell: Callable[[int, str], None],
+) -> Result:
+    """What the settings ask for of precision and recall, density and coverage."""
+    found: Result = {}
+    if "precision_recall" in settings.metrics:
+        tell(1, "precision and recall")
+        found |= precision_recall(real, generated)._asdict()
+    if "density_coverage" in settings.metrics:
+        tell(1, "density and coverage")
+        found |= density_coverage(real, generated)._asdict()
+    return {f"{measure}_{name}": value for measure, value in found.items()}
 
 
 def _tests(

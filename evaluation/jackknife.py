@@ -5,13 +5,15 @@ excludes its own estimate. Leaving out one group at a time does not have that fa
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from scipy.stats import t as student
 
 from gebm.evaluation.frechet import FrechetStatistics, merge_all
 from gebm.evaluation.grouped_statistics import group_numbers
+
+Found = TypeVar("Found")
 
 
 class JackknifeInterval(NamedTuple):
@@ -65,9 +67,15 @@ def paired_jackknife(
         samples: for each sample its groups, equally many.
         confidence: of the interval.
     """
+    whole, left_out = leave_groups_out(metric, *samples)
+    return jackknife_interval(whole, left_out, confidence)
+
+
+def leave_groups_out(metric: Callable[..., Found], *samples: Sequence[FrechetStatistics]) -> tuple[Found, list[Found]]:
+    """`metric` of all groups, and without group g of every sample, for each g; arguments as for `paired_jackknife`."""
     totals = [merge_all(groups) for groups in samples]
     left_out = [
         metric(*(total.subtract(part) for total, part in zip(totals, parts, strict=True)))
         for parts in zip(*samples, strict=True)
     ]
-    return jackknife_interval(metric(*totals), left_out, confidence)
+    return metric(*totals), left_out

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from gebm.cluster.settings import StrictModel
 from gebm.evaluation.extractors.settings import ExtractorSettings
 
-Metric = Literal["fid", "kid", "modes", "labels"]
+Metric = Literal["fid", "kid", "precision_recall", "density_coverage", "modes", "labels"]
 Test = Literal["mmd", "relative"]
 KernelName = Literal["gaussian", "laplace", "imq", "rational_quadratic", "energy", "polynomial", "linear"]
 
@@ -18,9 +18,10 @@ class EvaluationSettings(StrictModel):
     extractor: ExtractorSettings = ExtractorSettings()
     """Features that images are compared by."""
     metrics: tuple[Metric, ...] = ("fid", "kid")
-    """Which distances; with a base also their ratio, for FID. `modes`: how many modes of stacked digits are covered,
-    by a classifier that is trained on labelled training images. `labels`: how many images of a conditional model of
-    digits show what their label says, by the same classifier."""
+    """Which distances; with a base also their ratio and difference, for FID. `precision_recall`, `density_coverage`:
+    whether samples lie among real ones, and reach all of them, see `neighbours.py`. `modes`: how many modes of stacked
+    digits are covered, by a classifier that is trained on labelled training images. `labels`: how many images of a
+    conditional model of digits show what their label says, by the same classifier."""
     tests: tuple[Test, ...] = ("mmd", "relative")
     """`mmd`: each side against the data, and data against data. `relative`: is the model closer than its
     base?"""

@@ -67,6 +67,10 @@ def print_evaluation(result: dict[str, Any], console: Console | None = None) -> 
         model, base = result.get(f"{metric}_model"), result.get(f"{metric}_base")
         if model is not None or base is not None:
             table.add_row(metric.upper(), _number(base), _number(model), _ratio(result) if metric == "fid" else "")
+    for metric in ("precision", "recall", "density", "coverage"):
+        model, base = result.get(f"{metric}_model"), result.get(f"{metric}_base")
+        if model is not None:
+            table.add_row(metric, _number(base), _number(model), "")
     console.print(table)
     print_modes(result, console)
     print_labels(result, console)

@@ -54,6 +54,10 @@ def _metrics_table(evaluation: Evaluation) -> Table:
     for key, name, note in (
         ("fid", "FID", "Fréchet distance; lower is closer"),
         ("kid", "KID", "kernel distance; lower is closer"),
+        ("precision", "Precision", "share of samples that lie among real ones"),
+        ("recall", "Recall", "share of real samples that lie among generated ones"),
+        ("density", "Density", "real neighbourhoods that a sample lies in, 1 for real ones"),
+        ("coverage", "Coverage", "share of real neighbourhoods that samples reach"),
     ):
         base: float | None = getattr(evaluation, f"{key}_base")
         model: float | None = getattr(evaluation, f"{key}_model")

@@ -18,6 +18,7 @@ from gebm.evaluation.extractors import ExtractorSettings
 from gebm.evaluation.features import extract_features
 from gebm.evaluation.frechet import FrechetStatistics, frechet_distance
 from gebm.evaluation.kernel_distance import kernel_distance
+from gebm.evaluation.neighbours import density_coverage, precision_recall
 from gebm.evaluation.settings import EvaluationSettings
 
 SETTINGS = EvaluationSettings(extractor=ExtractorSettings(input_size=32), permutations=199, groups=10)
@@ -49,6 +50,8 @@ def test_an_evaluation_holds_the_agreed_keys_and_the_right_numbers(make_shards: 
 
     assert set(result) == {
         *("fid_base", "fid_model", "fid_ratio", "fid_ratio_interval", "fid_ratio_bias_corrected"),
+        *("fid_difference", "fid_difference_interval"),
+        *(f"{name}_{side}" for name in ("precision", "recall", "density", "coverage") for side in ("base", "model")),
         *("kid_base", "kid_model", "mmd_base", "mmd_model", "mmd_null", "mmd_relative"),
         *("modes_base", "modes_model", "modes_real", "modes_classifier"),
         *("labels_base", "labels_model", "labels_real"),
@@ -61,6 +64,10 @@ def test_an_evaluation_holds_the_agreed_keys_and_the_right_numbers(make_shards: 
     assert result["fid_ratio"] == pytest.approx(result["fid_model"] / result["fid_base"], rel=1e-9)
     low, high = result["fid_ratio_interval"]
     assert low < result["fid_ratio"] < high < 1
+    assert result["fid_difference"] == pytest.approx(result["fid_model"] - result["fid_base"], rel=1e-9)
+    low, high = result["fid_difference_interval"]
+    assert low < result["fid_difference"] < high < 0
+    assert result["precision_model"] is result["coverage_base"] is None  # were not asked for
     assert result["kid_model"] == kernel_distance(sets[1], sets[0]).mean
     for name, n, m in (("mmd_base", 160, 160), ("mmd_model", 160, 160), ("mmd_null", 80, 80)):
         assert set(result[name]) == {"statistic", "p_value", "n", "m", "permutations"}
@@ -83,6 +90,14 @@ def test_an_evaluation_holds_the_agreed_keys_and_the_right_numbers(make_shards: 
         assert lone[name] is None
     for name in ("fid_model", "kid_model", "mmd_model", "mmd_null"):
         assert lone[name] == result[name]
+
+    part = SETTINGS.model_copy(update={"metrics": ("precision_recall", "density_coverage"), "tests": ()})
+    near = evaluate(samples=model, reference=real, base=base, settings=part, seed=3, cache=cache)
+    for name, side in (("model", sets[1]), ("base", sets[2])):
+        found = (near[f"precision_{name}"], near[f"recall_{name}"])
+        assert found == precision_recall(sets[0], side)
+        assert (near[f"density_{name}"], near[f"coverage_{name}"]) == density_coverage(sets[0], side)
+    assert near["precision_model"] > near["precision_base"]
 
     part = SETTINGS.model_copy(update={"metrics": ("kid",), "tests": ()})
     short = evaluate(samples=model, reference=real, base=base, settings=part, seed=3, cache=cache)
