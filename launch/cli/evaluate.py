@@ -23,7 +23,9 @@ def command(
             help="Other samples against the same data and base, in one table. May be repeated.",
         ),
     ] = None,
-    metrics: Annotated[str | None, typer.Option(help="Comma-separated: fid, kid, modes, labels.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Comma-separated: fid, kid, precision_recall, density_coverage, modes, labels.")
+    ] = None,
     tests: Annotated[str | None, typer.Option(help="Comma-separated: mmd, relative; 'none' for none.")] = None,
     digits: Annotated[
         str | None,
