@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import ray
 
-from gebm.cluster.errors import InputError
 from gebm.cluster.farm import FarmProgress
 from gebm.cluster.index import load_index
 from gebm.cluster.randomness import derive_seed
@@ -20,6 +19,7 @@ from gebm.evaluation.kernel_distance import kernel_distance
 from gebm.evaluation.labels import check_labelled_sets, label_agreement
 from gebm.evaluation.modes import count_modes
 from gebm.evaluation.neighbours import density_coverage, precision_recall
+from gebm.evaluation.set_checks import check_dimension, check_sets
 from gebm.evaluation.settings import EvaluationSettings
 from gebm.evaluation.two_sample import TestResult, mmd_test, relative_mmd_test
 
@@ -145,9 +145,9 @@ def evaluate_several(
         check_digit_sets(sets.values(), digits, reference)
     if "labels" in settings.metrics:
         check_labelled_sets(sets.values(), digits, reference)
-    warnings = _check_sets(sets, settings)
+    warnings = check_sets(sets, settings)
     features, description = _extract(sets, settings, cache, actors, gpus_per_actor, progress)
-    warnings += _check_dimension(features, settings)
+    warnings += check_dimension(features, settings)
 
     def tell(before: int, part: int, detail: str) -> None:
         if progress is not None:
@@ -234,37 +234,6 @@ def compare(
         load_index(url)
     features, description = _extract(sets, settings, cache, actors, gpus_per_actor, progress)
     return asdict(_mmd(features["x"], features["y"], settings, seed, null)) | {"extractor": description}
-
-
-def _check_sets(sets: dict[str, str], settings: EvaluationSettings) -> list[str]:
-    """Refuse unequal sizes before any work, and warn of images of different shapes."""
-    indexes = {name: load_index(url) for name, url in sets.items()}
-    sizes = {name: index.total for name, index in indexes.items()}
-    warnings = []
-    if len(set(sizes.values())) > 1:
-        spelled = ", ".join(f"{name} has {size} samples" for name, size in sizes.items())
-        if not settings.allow_unequal_sizes and ("fid" in settings.metrics or "base" in sets):
-            raise InputError(
-                f"{spelled}: FID depends on the number of samples; give sets of one size, or set "
-                f"evaluation.allow_unequal_sizes"
-            )
-        warnings.append(f"{spelled}: a FID is comparable only at equal numbers of samples.")
-    shapes = {name: index.image_shape for name, index in indexes.items()}
-    if len(set(shapes.values())) > 1:
-        spelled = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
-        warnings.append(f"The images differ in shape ({spelled}); the extractor resizes them to one.")
-    return warnings
-
-
-def _check_dimension(features: dict[str, np.ndarray], settings: EvaluationSettings) -> list[str]:
-    count = min(len(values) for values in features.values())
-    dimension = features["reference"].shape[1]
-    if "fid" in settings.metrics and count < 2 * dimension:
-        return [
-            f"{count} samples for features of dimension {dimension}: the covariances are nearly singular and "
-            f"FID is far above its value at many samples; use at least {2 * dimension}, or a smaller layer."
-        ]
-    return []
 
 
 def _extract(
