@@ -21,8 +21,8 @@ class ExtractorSettings(StrictModel):
             (efficientnet-lite0: 128). Extractors of torch-fidelity have a fixed one.
         weights: path of a weights file; None for the packaged weights, or those that are downloaded.
         weights_sha256: SHA-256 of the weights file, or its first digits; another file is refused.
-        precision: of the network. `bfloat16` changes features by some per cent; an evaluation says what that does
-            to its distances.
+        precision: of the network. `bfloat16` changes features by some per cent, and distances with them:
+            compare only what was measured alike.
         channels_last: memory layout of a network that has not chosen its own; changes rounding only.
         compile: by torch.compile; changes rounding only.
     """
