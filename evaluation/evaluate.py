@@ -9,7 +9,6 @@ import numpy as np
 import ray
 
 from gebm.cluster.farm import FarmProgress
-from gebm.cluster.index import load_index
 from gebm.cluster.randomness import derive_seed
 from gebm.evaluation.digit_classifier import check_digit_sets
 from gebm.evaluation.features import extract_feature_sets
@@ -18,7 +17,13 @@ from gebm.evaluation.jackknife import jackknife_interval, leave_groups_out, spli
 from gebm.evaluation.kernel_distance import kernel_distance
 from gebm.evaluation.labels import check_labelled_sets, label_agreement
 from gebm.evaluation.modes import count_modes
-from gebm.evaluation.neighbours import density_coverage, precision_recall
+from gebm.evaluation.neighbours import (
+    DENSITY_NEIGHBOURS,
+    PRECISION_NEIGHBOURS,
+    density_coverage,
+    neighbours_of,
+    precision_recall,
+)
 from gebm.evaluation.set_checks import check_dimension, check_sets
 from gebm.evaluation.settings import EvaluationSettings
 from gebm.evaluation.two_sample import TestResult, mmd_test, relative_mmd_test
@@ -197,9 +202,7 @@ def _measure(
                 distance = kernel_distance(generated, real)
                 result[f"kid_{name}"] = distance.mean
                 details[f"kid_{name}"] = distance._asdict()
-    for name, generated in (("model", model), ("base", base)):
-        if generated is not None:
-            result |= _neighbours(real, generated, name, settings, tell)
+    result |= _neighbours(real, {"model": model, "base": base}, settings, tell)
     tell(2, "two-sample tests")
     found, detail = _tests(real, model, base, settings, seed, warnings)
     result |= found
@@ -210,30 +213,6 @@ def _measure(
         "warnings": warnings,
         "details": details,
     }
-
-
-def compare(
-    x: str,
-    y: str,
-    settings: EvaluationSettings,
-    *,
-    null: str = "permutation",
-    seed: int = 0,
-    cache: str | None = None,
-    actors: int = 1,
-    gpus_per_actor: float | None = None,
-    progress: Progress | None = None,
-) -> Result:
-    """The MMD two-sample test of two shard sets, on extracted features; any sizes. Needs a connection to Ray.
-
-    Returns the fields of `TestResult` and `extractor`, JSON-able. Arguments and errors as for `evaluate`;
-    `null` is `permutation` or `sign_flip`.
-    """
-    sets = {"x": x, "y": y}
-    for url in sets.values():
-        load_index(url)
-    features, description = _extract(sets, settings, cache, actors, gpus_per_actor, progress)
-    return asdict(_mmd(features["x"], features["y"], settings, seed, null)) | {"extractor": description}
 
 
 def _extract(
@@ -301,20 +280,29 @@ def _frechet(
 
 def _neighbours(
     real: np.ndarray,
-    generated: np.ndarray,
-    name: str,
+    sides: dict[str, np.ndarray | None],
     settings: EvaluationSettings,
     tell: Callable[[int, str], None],
 ) -> Result:
-    """What the settings ask for of precision and recall, density and coverage."""
-    found: Result = {}
-    if "precision_recall" in settings.metrics:
-        tell(1, "precision and recall")
-        found |= precision_recall(real, generated)._asdict()
-    if "density_coverage" in settings.metrics:
-        tell(1, "density and coverage")
-        found |= density_coverage(real, generated)._asdict()
-    return {f"{measure}_{name}": value for measure, value in found.items()}
+    """What the settings ask for of precision and recall, density and coverage, of each side that there is."""
+    wanted = {
+        metric: k
+        for metric, k in (("precision_recall", PRECISION_NEIGHBOURS), ("density_coverage", DENSITY_NEIGHBOURS))
+        if metric in settings.metrics
+    }
+    if not wanted:
+        return {}
+    tell(1, "neighbours")
+    nearest = neighbours_of(real, max(wanted.values()))
+    result: Result = {}
+    for name, generated in sides.items():
+        found: dict[str, float] = {}
+        if generated is not None and "precision_recall" in wanted:
+            found |= precision_recall(real, generated, nearest=nearest)._asdict()
+        if generated is not None and "density_coverage" in wanted:
+            found |= density_coverage(real, generated, nearest=nearest)._asdict()
+        result |= {f"{measure}_{name}": value for measure, value in found.items()}
+    return result
 
 
 def _tests(

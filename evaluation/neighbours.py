@@ -32,34 +32,47 @@ class DensityCoverage(NamedTuple):
     coverage: float
 
 
-def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = PRECISION_NEIGHBOURS) -> PrecisionRecall:
+def precision_recall(
+    real: np.ndarray, generated: np.ndarray, k: int = PRECISION_NEIGHBOURS, *, nearest: torch.Tensor | None = None
+) -> PrecisionRecall:
     """Of features `(n, d)` and `(m, d)`; a ball reaches to the k-th neighbour of its centre in the centre's own set.
+
+    nearest: what `neighbours_of` says of the real ones, of at least k, where it is known.
 
     Raises:
         InputError: a set with no more than k samples.
     """
     x, y = _centred(real, generated)
-    among_real, _ = _balls(y, x, kth_neighbour(x, k), closed=True)
-    among_generated, _ = _balls(x, y, kth_neighbour(y, k), closed=True)
+    around_real = (nearest_squared(x, k) if nearest is None else nearest)[:, k - 1]
+    among_real, _ = _balls(y, x, around_real, closed=True)
+    among_generated, _ = _balls(x, y, nearest_squared(y, k)[:, k - 1], closed=True)
     return PrecisionRecall(
         float((among_real > 0).double().mean()),
         float((among_generated > 0).double().mean()),
     )
 
 
-def density_coverage(real: np.ndarray, generated: np.ndarray, k: int = DENSITY_NEIGHBOURS) -> DensityCoverage:
-    """Of features `(n, d)` and `(m, d)`; the balls are those of real samples.
+def density_coverage(
+    real: np.ndarray, generated: np.ndarray, k: int = DENSITY_NEIGHBOURS, *, nearest: torch.Tensor | None = None
+) -> DensityCoverage:
+    """Of features `(n, d)` and `(m, d)`; the balls are those of real samples. nearest: as for `precision_recall`.
 
     Raises:
         InputError: no more than k real samples.
     """
     x, y = _centred(real, generated)
-    balls, reached = _balls(y, x, kth_neighbour(x, k), closed=False)
+    around_real = (nearest_squared(x, k) if nearest is None else nearest)[:, k - 1]
+    balls, reached = _balls(y, x, around_real, closed=False)
     return DensityCoverage(float(balls.sum()) / (k * len(y)), float(reached.double().mean()))
 
 
-def kth_neighbour(points: torch.Tensor, k: int) -> torch.Tensor:
-    """Squared distances of points `(n, d)` to their k-th nearest other point, `(n,)`.
+def neighbours_of(real: np.ndarray, k: int) -> torch.Tensor:
+    """`nearest_squared` of the real samples, to be handed to the metrics of several generated sets."""
+    return nearest_squared(_centred(real, real[:0])[0], k)
+
+
+def nearest_squared(points: torch.Tensor, k: int) -> torch.Tensor:
+    """Squared distances of points `(n, d)` to their k nearest other points, `(n, k)`, ascending.
 
     Raises:
         InputError: no more than k points.
@@ -71,8 +84,8 @@ def kth_neighbour(points: torch.Tensor, k: int) -> torch.Tensor:
         if rows == columns:
             squared.fill_diagonal_(torch.inf)
         of_both = torch.cat([nearest[rows], squared.topk(min(k, squared.shape[1]), largest=False).values], 1)
-        nearest[rows] = of_both.topk(k, largest=False).values
-    return nearest.amax(1)
+        nearest[rows] = of_both.topk(k, largest=False).values  # sorted
+    return nearest
 
 
 def _balls(

@@ -64,7 +64,7 @@ def read_statistics(url: str) -> ReferenceStatistics:
     try:
         data = storage.read_bytes(url)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{url}: no such statistics file; write one by `gebm statistics`") from error
+        raise InputError(f"{url}: no such statistics file; `write_statistics` writes one") from error
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             held = {name: file[name] for name in file.files if name in ("mu", "sigma", "count", "extractor", "content")}
@@ -117,7 +117,7 @@ def check_extractor(url: str, statistics: ReferenceStatistics, extractor: dict[s
         if statistics.extractor.get(key) != value:
             raise InputError(
                 f"{url} was made with {key} {statistics.extractor.get(key)!r} of the extractor, not {value!r}; "
-                f"make it again by `gebm statistics`, or name that extractor"
+                f"make it again, or name that extractor"
             )
     return []
 

@@ -13,7 +13,8 @@ from gebm.cluster.index import build_index, write_index
 from gebm.cluster.reader import read_all
 from gebm.cluster.shards import encode_png, write_shard
 from gebm.evaluation import features as features_module
-from gebm.evaluation.evaluate import compare, evaluate, evaluate_several
+from gebm.evaluation.comparison import ComparisonSettings, compare_sets
+from gebm.evaluation.evaluate import evaluate, evaluate_several
 from gebm.evaluation.extractors import ExtractorSettings
 from gebm.evaluation.features import extract_features
 from gebm.evaluation.frechet import FrechetStatistics, frechet_distance
@@ -136,10 +137,12 @@ def test_identical_sets_are_at_distance_zero_and_not_told_apart(make_shards: Mak
 def test_compare_tells_different_sets_apart_and_like_ones_not(make_shards: MakeShards, tmp_path: Path) -> None:
     real = make_shards((70,))
     cache = str(tmp_path)
-    different = compare(real, make_shards((60,), seed=1, size=24), SETTINGS, cache=cache, actors=2)
+    settings = ComparisonSettings(extractor=SETTINGS.extractor, permutations=199)
+    different = compare_sets(real, make_shards((60,), seed=1, size=24), settings, cache=cache, actors=2)
     assert different["reject"]
     assert (different["n"], different["m"], different["null"]) == (70, 60, "permutation")
-    alike = compare(real, make_shards((70,), seed=2), SETTINGS, null="sign_flip", cache=cache, seed=5)
+    flips = settings.model_copy(update={"null": "sign_flip", "seed": 5})
+    alike = compare_sets(real, make_shards((70,), seed=2), flips, cache=cache, actors=1)
     assert alike["p_value"] > 0.05
     assert alike["extractor"]["layer"] == "320"
     json.dumps([different, alike], allow_nan=False)

@@ -14,7 +14,8 @@ from gebm.cluster.index import build_index, write_index
 from gebm.cluster.reader import read_all
 from gebm.cluster.shards import write_shard
 from gebm.cluster.vectors import encode_vector
-from gebm.evaluation.evaluate import compare, evaluate
+from gebm.evaluation.comparison import ComparisonSettings, compare_sets
+from gebm.evaluation.evaluate import evaluate
 from gebm.evaluation.extractors import ExtractorSettings, make_extractor
 from gebm.evaluation.features import extract_feature_sets, extract_features
 from gebm.evaluation.frechet import FrechetStatistics, frechet_distance
@@ -22,6 +23,7 @@ from gebm.evaluation.settings import EvaluationSettings
 
 RAW = ExtractorSettings(name="raw")
 SETTINGS = EvaluationSettings(extractor=RAW, permutations=199, groups=10)
+COMPARED = ComparisonSettings(extractor=RAW, permutations=199)
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -72,14 +74,14 @@ def test_vectors_are_evaluated_by_the_distance_of_their_own_values(
 def test_vectors_are_compared_by_their_values(make_vector_shards: Callable[..., str], tmp_path: Path) -> None:
     """A shift gets the smallest p-value that 199 permutations have, 1/200; one law gets it in 1 of 200 tests."""
     first, second = make_vector_shards((60,)), make_vector_shards((50,), seed=1)
-    assert compare(first, shifted(second, tmp_path, 1.0), SETTINGS)["p_value"] == 0.005
-    assert compare(first, second, SETTINGS)["p_value"] > 0.005
+    assert compare_sets(first, shifted(second, tmp_path, 1.0), COMPARED, actors=1)["p_value"] == 0.005
+    assert compare_sets(first, second, COMPARED, actors=1)["p_value"] > 0.005
 
 
 def test_an_image_extractor_refuses_vectors_and_says_what_to_do(make_vector_shards: Callable[..., str]) -> None:
     url = make_vector_shards((8,))
     with pytest.raises(InputError, match=r"efficientnet-lite0 reads images, .* vectors of length 3; give 'raw'"):
-        compare(url, url, EvaluationSettings())
+        compare_sets(url, url, ComparisonSettings(), actors=1)
     with pytest.raises(InputError, match="inception-v3-compat reads images"):
         evaluate(samples=url, reference=url, settings=EvaluationSettings(extractor={"name": "inception-v3-compat"}))
 
@@ -88,13 +90,13 @@ def test_sets_that_have_no_values_in_common_are_refused(
     make_vector_shards: Callable[..., str], make_shards: Callable[..., str]
 ) -> None:
     vectors, images = make_vector_shards((8,)), make_shards((8,), size=8)
-    for settings in (SETTINGS, EvaluationSettings()):
+    for settings in (COMPARED, ComparisonSettings()):
         with pytest.raises(InputError, match="images and vectors cannot be compared"):
-            compare(images, vectors, settings)
+            compare_sets(images, vectors, settings, actors=1)
     with pytest.raises(InputError, match=r"shape \(3,\) and .* of \(4,\): raw values of different shapes"):
-        compare(vectors, make_vector_shards((8,), dimension=4), SETTINGS)
+        compare_sets(vectors, make_vector_shards((8,), dimension=4), COMPARED, actors=1)
     with pytest.raises(InputError, match="raw values of different shapes"):
-        compare(images, make_shards((8,), size=16), SETTINGS)
+        compare_sets(images, make_shards((8,), size=16), COMPARED, actors=1)
 
 
 @pytest.mark.parametrize("option", [{"layer": "320"}, {"input_size": 64}, {"weights": "file"}])
