@@ -18,7 +18,7 @@ from gebm.evaluation.two_sample.kernel_collections import fuse_kernels, mmdagg_k
 from gebm.evaluation.two_sample.kernel_values import KernelValues, values_of_bins, values_of_permutations
 from gebm.evaluation.two_sample.mmd import check_permutations
 from gebm.evaluation.two_sample.nulls.bins import check_bins, points_per_bin
-from gebm.evaluation.two_sample.nulls.null_sample import NullSample
+from gebm.evaluation.two_sample.nulls.null_sample import NullSample, verdict
 from gebm.evaluation.two_sample.samples import Sample, as_samples
 
 METHODS = ("mmdagg", "fuse")
@@ -135,10 +135,7 @@ def aggregated_mmd_test(
         outcome = NullSample.around(fused, values.position, rounding)
     alone = [NullSample.around(v, values.position, float(r)) for v, r in zip(values.mmd, values.rounding, strict=True)]
     return AggregatedResult(
-        statistic=outcome.observed,
-        p_value=outcome.p_value(),
-        reject=outcome.rejects(level),
-        threshold=outcome.threshold(level),
+        **verdict(outcome, level),
         n=n,
         m=m,
         dimension=points_x.shape[1],

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import ceil, isqrt
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ from gebm.evaluation.two_sample.kernels import (
     name_of,
 )
 from gebm.evaluation.two_sample.nulls.bins import bins_null, check_bins, points_per_bin
-from gebm.evaluation.two_sample.nulls.normal import NormalNull, normal_null
-from gebm.evaluation.two_sample.nulls.null_sample import NullSample, allowed
+from gebm.evaluation.two_sample.nulls.normal import normal_null
+from gebm.evaluation.two_sample.nulls.null_sample import Null, allowed, verdict
 from gebm.evaluation.two_sample.nulls.permutation import permutation_null
 from gebm.evaluation.two_sample.nulls.sign_flip import design_sign_flip_null, sign_flip_null
 from gebm.evaluation.two_sample.nulls.spectrum import paired_spectrum_null, spectrum_null
@@ -151,24 +151,36 @@ def mmd_test(
     form = Form(statistic_name, null_name, permutations, level, block, reach, bins)
     rng = np.random.default_rng(derive_seed(seed, "two_sample", null_name))
     outcome = _run(points_x, points_y, kernel, bandwidth, form, rng)
+    found = name_of(kernel), bandwidth_of(outcome.kernel)
+    return result_of(outcome, form, (n, m, points_x.shape[1]), found, seed, why)
+
+
+def result_of(
+    outcome: "Outcome[Any]",
+    form: "Form",
+    shape: tuple[int, int, int],
+    kernel: tuple[str, float | tuple[float | None, ...] | None],
+    seed: int,
+    why: str = "",
+) -> TestResult:
+    """The result of a test that has run. shape: n, m and d. kernel: its name, and the bandwidth that it had."""
+    n, m, dimension = shape
+    design = outcome.design
     return TestResult(
-        statistic=outcome.null.observed,
-        p_value=outcome.null.p_value(),
-        reject=outcome.null.rejects(level),
-        threshold=outcome.null.threshold(level),
+        **verdict(outcome.null, form.level),
         n=n,
         m=m,
-        dimension=points_x.shape[1],
-        statistic_name=statistic_name,
-        kernel=name_of(kernel),
-        bandwidth=bandwidth_of(outcome.kernel),
-        null=null_name,
-        permutations=permutations,
-        level=level,
+        dimension=dimension,
+        statistic_name=form.statistic,
+        kernel=kernel[0],
+        bandwidth=kernel[1],
+        null=form.null,
+        permutations=form.permutations,
+        level=form.level,
         seed=seed,
-        exact=NULLS[null_name].exact,
-        block=outcome.design.block if outcome.design else None,
-        reach=outcome.design.reach if outcome.design else None,
+        exact=NULLS[form.null].exact,
+        block=design.block if design else None,
+        reach=design.reach if design else None,
         bins=outcome.bins,
         points_used=outcome.points_used,
         why=why,
@@ -200,6 +212,9 @@ def check_budget(null: str, statistic: str | None, budget_seconds: float | None)
         raise InputError(f"budget_seconds: must be positive, got {budget_seconds}")
 
 
+Kernel = TypeVar("Kernel")
+
+
 class Form(NamedTuple):
     """The form of a test: see the arguments of `mmd_test`."""
 
@@ -212,9 +227,11 @@ class Form(NamedTuple):
     bins: int | None
 
 
-class _Outcome(NamedTuple):
-    null: NullSample | NormalNull
-    kernel: AnyKernel
+class Outcome(NamedTuple, Generic[Kernel]):
+    """What a test came to, and the kernel that it chose."""
+
+    null: Null
+    kernel: Kernel
     points_used: int
     design: Design | None = None
     bins: int | None = None
@@ -222,30 +239,30 @@ class _Outcome(NamedTuple):
 
 def _run(
     x: torch.Tensor, y: torch.Tensor, kernel: KernelChoice, bandwidth: Bandwidth, form: Form, rng: np.random.Generator
-) -> _Outcome:
+) -> Outcome[AnyKernel]:
     total = len(x) + len(y)
     if form.null == "permutation":
         pooled = shuffle_pooled(x, y, kernel, bandwidth, rng)
-        return _Outcome(permutation_null(pooled, form.statistic, form.permutations, rng), pooled.kernel, total)
+        return Outcome(permutation_null(pooled, form.statistic, form.permutations, rng), pooled.kernel, total)
     if form.null == "bins":
         size = points_per_bin(len(x), len(y), form.bins)
         check_bins(len(x), len(y), size, form.level)
         bins = shuffle_bins(x, y, size, kernel, bandwidth, rng)
         found = bins_null(bins, form.statistic, form.permutations, rng)
-        return _Outcome(found, bins.kernel, len(bins.rows.points), bins=len(bins.is_x))
+        return Outcome(found, bins.kernel, len(bins.rows.points), bins=len(bins.is_x))
     if form.null == "spectrum" and form.statistic != "paired":
         pooled = shuffle_pooled(x, y, kernel, bandwidth, rng)
-        return _Outcome(spectrum_null(pooled, form.statistic, form.permutations, rng), pooled.kernel, total)
+        return Outcome(spectrum_null(pooled, form.statistic, form.permutations, rng), pooled.kernel, total)
     design = design_of(form.statistic, len(x), form.block, form.reach)
     pairs = shuffle_pairs(x, y, kernel, bandwidth, rng)
     if form.null == "spectrum":
-        return _Outcome(paired_spectrum_null(pairs, form.permutations, rng), pairs.kernel, total)
+        return Outcome(paired_spectrum_null(pairs, form.permutations, rng), pairs.kernel, total)
     if design is None:
-        return _Outcome(sign_flip_null(pairs, form.statistic, form.permutations, rng), pairs.kernel, total)
+        return Outcome(sign_flip_null(pairs, form.statistic, form.permutations, rng), pairs.kernel, total)
     if form.null == "normal":
-        return _Outcome(normal_null(pairs, design), pairs.kernel, 2 * design.pairs, design)
+        return Outcome(normal_null(pairs, design), pairs.kernel, 2 * design.pairs, design)
     found = design_sign_flip_null(pairs, design, form.permutations, rng)
-    return _Outcome(found, pairs.kernel, 2 * design.pairs, design)
+    return Outcome(found, pairs.kernel, 2 * design.pairs, design)
 
 
 def design_of(statistic: StatisticName, n: int, block: int | None, reach: int) -> Design | None:

@@ -4,8 +4,9 @@ At large n every plain two-sample test rejects; this one answers the question th
 `H0: MMD²(P, Q_model) >= MMD²(P, Q_base)`; a small p-value says that the model is closer.
 """
 
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -103,11 +104,7 @@ def relative_mmd_test(
     check_settings(kernel, bandwidth, level)
     check_permutations(permutations, level)
     samples = as_samples({"x": x, "model": model, "base": base}, device)
-    n = len(samples[0])
-    if any(len(sample) != n for sample in samples):
-        sizes = ", ".join(str(len(sample)) for sample in samples)
-        raise InputError(f"x, model and base must have equally many points, got {sizes}: take the same number of each")
-
+    n = check_equal_sizes(samples)
     rng = np.random.default_rng(derive_seed(seed, "two_sample", "relative"))
     order, heads = order_of_triples(n, rng)
     pooled = pool(samples, order, translation_invariant(kernel))
@@ -118,12 +115,8 @@ def relative_mmd_test(
     sums = _row_sums(data, u, v, heads, chosen)
     found = outcome_of_sums(sums, heads, rows.precision, permutations, rng)
     return RelativeResult(
-        statistic=found.statistic,
-        standard_error=found.standard_error,
-        z=found.z,
-        p_value=found.p_value,
+        **found.measured(),
         reject=found.p_value <= level,
-        sign_flip_p_value=found.exact.p_value(),
         n=n,
         dimension=samples[0].shape[1],
         kernel=name_of(kernel),
@@ -132,6 +125,15 @@ def relative_mmd_test(
         level=level,
         seed=seed,
     )
+
+
+def check_equal_sizes(samples: Sequence[Sized]) -> int:
+    """How many points data, model and base have each; refuses them where that differs."""
+    n = len(samples[0])
+    if any(len(sample) != n for sample in samples):
+        sizes = ", ".join(str(len(sample)) for sample in samples)
+        raise InputError(f"x, model and base must have equally many points, got {sizes}: take the same number of each")
+    return n
 
 
 def order_of_triples(n: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -156,6 +158,26 @@ class Outcome(NamedTuple):
     z: float
     p_value: float
     exact: NullSample
+
+    def measured(self) -> "Measured":
+        """The fields of a result that are measured."""
+        return {
+            "statistic": self.statistic,
+            "standard_error": self.standard_error,
+            "z": self.z,
+            "p_value": self.p_value,
+            "sign_flip_p_value": self.exact.p_value(),
+        }
+
+
+class Measured(TypedDict):
+    """Those fields of `RelativeResult`."""
+
+    statistic: float
+    standard_error: float
+    z: float
+    p_value: float
+    sign_flip_p_value: float
 
 
 def outcome_of_sums(

@@ -6,12 +6,13 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from gebm.evaluation.two_sample.distributed.blocks import Ground, Recent, upper_pairs, zeros
+from gebm.evaluation.two_sample.distributed.blocks import Ground, on_pairs, upper_pairs, zeros
 from gebm.evaluation.two_sample.distributed.orders import Order, bin_order
 from gebm.evaluation.two_sample.distributed.tile_kernel import TileKernel
 from gebm.evaluation.two_sample.nulls.bins import BinBlock, BinSums, blocks_of_bins
@@ -73,17 +74,11 @@ class BinTask:
     def open(self, device: str) -> Callable[[tuple[int, ...]], np.ndarray]:
         kernel, order, rows, groups = self.ground.kernel, self.order().rows, self.ground.open(device), self.groups()
 
-        def make(numbers: range) -> Binned:
-            blocks = groups[numbers.start]
+        def make(group: int) -> Binned:
+            blocks = groups[group]
             return Binned(blocks, [rows.ready(order[block.rows]) for block in blocks])
 
-        recent = Recent(make)
-
-        def work(key: tuple[int, ...]) -> np.ndarray:
-            first, second = (recent(range(number, number + 1)) for number in key)
-            return sums_of_groups(kernel, first, second, self.size)
-
-        return work
+        return on_pairs(make, partial(sums_of_groups, kernel, size=self.size))
 
     def merge(self, results: Iterable[np.ndarray]) -> BinResult:
         bins, groups = sum(self.counts), self.groups()

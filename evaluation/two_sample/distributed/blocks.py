@@ -96,19 +96,30 @@ class Rows:
 
 
 class Recent:
-    """What `make` gives for the last few groups asked for: items that follow each other share one."""
+    """What `make` gives for the last few groups asked for, by number: items that follow each other share one."""
 
-    def __init__(self, make: Callable[[range], T]) -> None:
+    def __init__(self, make: Callable[[int], T]) -> None:
         self._make = make
-        self._kept: OrderedDict[range, T] = OrderedDict()
+        self._kept: OrderedDict[int, T] = OrderedDict()
 
-    def __call__(self, group: range) -> Any:
+    def __call__(self, group: int) -> Any:
         if group not in self._kept:
             while len(self._kept) >= KEPT_GROUPS:
                 self._kept.popitem(last=False)
             self._kept[group] = self._make(group)
         self._kept.move_to_end(group)
         return self._kept[group]
+
+
+def on_pairs(make: Callable[[int], T], sums: Callable[[T, T], np.ndarray]) -> Callable[[tuple[int, ...]], np.ndarray]:
+    """What does an item: `sums` of what `make` gives for the two groups of its key; one object where they are one."""
+    recent = Recent(make)
+
+    def work(key: tuple[int, ...]) -> np.ndarray:
+        first, second = map(recent, key)
+        return sums(first, second)
+
+    return work
 
 
 def upper_pairs(groups: int) -> list[tuple[int, ...]]:

@@ -6,12 +6,13 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from gebm.evaluation.two_sample.distributed.blocks import Ground, Recent, upper_pairs, zeros
+from gebm.evaluation.two_sample.distributed.blocks import Ground, on_pairs, upper_pairs, zeros
 from gebm.evaluation.two_sample.distributed.labellings import Labellings, permuted_labels
 from gebm.evaluation.two_sample.distributed.orders import Order, pooled_order
 from gebm.evaluation.two_sample.distributed.tile_kernel import TileKernel
@@ -66,18 +67,12 @@ class LabelTask:
         order, labellings, rows = self.order().rows, self.labellings(), self.ground.open(device)
         groups = tiling.groups(self.count)
 
-        def make(group: range) -> Labelled:
-            blocks = tiling.blocks(group)
+        def make(group: int) -> Labelled:
+            blocks = tiling.blocks(groups[group])
             ready = [rows.ready(order[block.start : block.stop]) for block in blocks]
             return Labelled(ready, [labellings.signs(block, device, kernel.products) for block in blocks])
 
-        recent = Recent(make)
-
-        def work(key: tuple[int, ...]) -> np.ndarray:
-            first, second = (recent(groups[number]) for number in key)
-            return sums_of_groups(kernel, first, second)
-
-        return work
+        return on_pairs(make, partial(sums_of_groups, kernel))
 
     def merge(self, results: Iterable[np.ndarray]) -> LabelResult:
         """With `s = 2a - 1` and `r = K0 1`, `S_xx = aᵀ K0 a = (sᵀ K0 s - 1ᵀr) / 4 + aᵀr`."""

@@ -8,51 +8,26 @@ import torch
 
 from gebm.evaluation.extractors.weights import state_digest
 from gebm.evaluation.two_sample.distributed.table import FeatureTable, OpenTable
-from gebm.evaluation.two_sample.kernels import name_of
+from gebm.evaluation.two_sample.distributed.tile_kernel import RowKernel
 from gebm.evaluation.two_sample.learnt.learnt_kernel import LearntKernel
-from gebm.evaluation.two_sample.samples import Extent, RowForm, Rows, extent_of, row_form
-from gebm.evaluation.two_sample.tiles import kernel_diagonal, kernel_tile
+from gebm.evaluation.two_sample.samples import Extent, Rows, extent_of, row_form
 
 
 @dataclass(frozen=True)
-class LearntTiles:
+class LearntTiles(RowKernel):
     """A learnt kernel as tiles see it; made by `tiles_of_learnt`.
 
     Attributes:
-        learnt: its map from points to rows, and its kernel on rows.
+        learnt: its map from points to rows, on which it is `kernel`.
         centre: `(columns,)` float64, taken off all rows.
-        form: of rows.
     """
 
     learnt: LearntKernel
     centre: torch.Tensor
-    form: RowForm
-
-    @property
-    def name(self) -> str:
-        return name_of(self.learnt.kernel)
-
-    @property
-    def precision(self) -> torch.dtype:
-        return self.form.precision
-
-    @property
-    def products(self) -> torch.dtype:
-        return self.form.precision
-
-    @property
-    def shift(self) -> float:
-        return 0.0
 
     def prepare(self, points: torch.Tensor) -> Rows:
         rows = self.learnt.rows(points)
         return self.form.rows(rows - self.centre.to(rows))
-
-    def tile(self, a: Rows, b: Rows) -> torch.Tensor:
-        return kernel_tile(a, b, self.learnt.kernel)
-
-    def diagonal(self, rows: Rows) -> torch.Tensor:
-        return kernel_diagonal(rows, self.learnt.kernel)
 
     def describe(self) -> dict[str, Any]:
         learnt = self.learnt
@@ -81,7 +56,7 @@ def tiles_of_learnt(learnt: LearntKernel, tables: Sequence[FeatureTable]) -> Lea
     for rows in _rows(learnt, tables):
         largest = max(largest, extent_of(rows - centre.to(rows), manhattan=False).squared)
     form = row_form(count, len(centre), Extent(largest, 0.0), learnt.kernel)
-    return LearntTiles(learnt, centre.cpu(), form)
+    return LearntTiles(learnt.kernel, form, learnt, centre.cpu())
 
 
 def _rows(learnt: LearntKernel, tables: Sequence[FeatureTable]) -> Iterator[torch.Tensor]:

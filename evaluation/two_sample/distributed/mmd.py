@@ -13,7 +13,7 @@ import torch
 from gebm.cluster.errors import InputError
 from gebm.cluster.randomness import derive_seed
 from gebm.evaluation.two_sample import statistics
-from gebm.evaluation.two_sample.compositions import NULLS, check_sizes, compose
+from gebm.evaluation.two_sample.compositions import check_sizes, compose
 from gebm.evaluation.two_sample.designs import Design
 from gebm.evaluation.two_sample.distributed.bin_items import BinTask
 from gebm.evaluation.two_sample.distributed.blocks import Ground, Tiling, choose_tiling
@@ -34,20 +34,22 @@ from gebm.evaluation.two_sample.distributed.sign_items import SignTask
 from gebm.evaluation.two_sample.distributed.table import FeatureTable, Points, check_tables
 from gebm.evaluation.two_sample.distributed.tile_kernel import PlainKernel, TileKernel
 from gebm.evaluation.two_sample.kernels import Bandwidth, KernelChoice
-from gebm.evaluation.two_sample.mmd import Form, TestResult, check_permutations, check_settings, design_of
+from gebm.evaluation.two_sample.mmd import (
+    Form,
+    Outcome,
+    TestResult,
+    check_permutations,
+    check_settings,
+    design_of,
+    result_of,
+)
 from gebm.evaluation.two_sample.nulls.bins import check_bins, labelled_bin_sums, points_per_bin
 from gebm.evaluation.two_sample.nulls.normal import NormalNull
 from gebm.evaluation.two_sample.nulls.null_sample import NullSample, rounding_of_mean
 from gebm.evaluation.two_sample.nulls.permutation import random_labels
 from gebm.evaluation.two_sample.nulls.spectrum import LARGEST_SPECTRUM, Limit, draw_limit, eigenvalues
 
-
-class _Found(NamedTuple):
-    null: NullSample | NormalNull
-    kernel: TileKernel
-    points_used: int
-    design: Design | None = None
-    bins: int | None = None
+_Found = Outcome[TileKernel]
 
 
 class _Request(NamedTuple):
@@ -119,27 +121,8 @@ def distributed_mmd_test(
     request = _Request(x, y, wish, derive_seed(seed, "two_sample", null_name), tiling, on_gpu, execute)
     run = {"permutation": _permutation, "bins": _bins, "sign_flip": _sign_flip, "normal": _normal}
     found = run.get(null_name, _spectrum)(request, form)
-    return TestResult(
-        statistic=found.null.observed,
-        p_value=found.null.p_value(),
-        reject=found.null.rejects(level),
-        threshold=found.null.threshold(level),
-        n=n,
-        m=m,
-        dimension=x.dimension,
-        statistic_name=statistic_name,
-        kernel=name_of_wish(kernel),
-        bandwidth=bandwidth_of_chosen(found.kernel),
-        null=null_name,
-        permutations=permutations,
-        level=level,
-        seed=seed,
-        exact=NULLS[null_name].exact,
-        block=found.design.block if found.design else None,
-        reach=found.design.reach if found.design else None,
-        bins=found.bins,
-        points_used=found.points_used,
-    )
+    named = name_of_wish(kernel), bandwidth_of_chosen(found.kernel)
+    return result_of(found, form, (n, m, x.dimension), named, seed)
 
 
 def _permutation(request: _Request, form: Form) -> _Found:

@@ -2,7 +2,6 @@
 
 import torch
 
-from gebm.cluster.errors import InputError
 from gebm.cluster.randomness import derive_seed
 from gebm.evaluation.two_sample.distributed.blocks import Ground, Tiling, choose_tiling
 from gebm.evaluation.two_sample.distributed.executor import Execute, here
@@ -21,7 +20,7 @@ from gebm.evaluation.two_sample.distributed.table import FeatureTable, check_tab
 from gebm.evaluation.two_sample.distributed.tile_kernel import TileKernel
 from gebm.evaluation.two_sample.kernels import Bandwidth, KernelChoice
 from gebm.evaluation.two_sample.mmd import check_permutations, check_settings
-from gebm.evaluation.two_sample.relative import RelativeResult, outcome_of_sums
+from gebm.evaluation.two_sample.relative import RelativeResult, check_equal_sizes, outcome_of_sums
 
 
 def distributed_relative_test(
@@ -51,10 +50,7 @@ def distributed_relative_test(
     check_precision(precision)
     tables = x, model, base
     check_tables(tables)
-    n = len(x)
-    if any(len(table) != n for table in tables):
-        sizes = ", ".join(str(len(table)) for table in tables)
-        raise InputError(f"x, model and base must have equally many points, got {sizes}: take the same number of each")
+    n = check_equal_sizes(tables)
     derived = derive_seed(seed, "two_sample", "relative")
     order = triple_order(n, derived)
     wish = KernelWish(kernel, bandwidth, precision)
@@ -63,12 +59,8 @@ def distributed_relative_test(
     sums = task.merge(execute(task))
     found = outcome_of_sums(sums, torch.from_numpy(order.truth), chosen.precision, permutations, order.rng)
     return RelativeResult(
-        statistic=found.statistic,
-        standard_error=found.standard_error,
-        z=found.z,
-        p_value=found.p_value,
+        **found.measured(),
         reject=found.p_value <= level,
-        sign_flip_p_value=found.exact.p_value(),
         n=n,
         dimension=x.dimension,
         kernel=name_of_wish(kernel),

@@ -3,12 +3,13 @@ groups of triples `(x_i, u_i, v_i)`."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from gebm.evaluation.two_sample.distributed.blocks import Ground, Recent, upper_pairs, zeros
+from gebm.evaluation.two_sample.distributed.blocks import Ground, on_pairs, upper_pairs, zeros
 from gebm.evaluation.two_sample.distributed.orders import Order, triple_order
 from gebm.evaluation.two_sample.distributed.tile_kernel import TileKernel
 from gebm.evaluation.two_sample.relative import RowSums, row_sums_of_weighted
@@ -53,21 +54,15 @@ class RelativeTask:
         both = [torch.ones(self.count), torch.from_numpy(heads).to(torch.float32)]
         weights = torch.stack(both, 1).to(device, kernel.precision)
 
-        def make(group: range) -> Triples:
-            blocks = tiling.blocks(group)
+        def make(group: int) -> Triples:
+            blocks = tiling.blocks(groups[group])
             members = {
                 name: [rows.ready(order[first::3][block.start : block.stop]) for block in blocks]
                 for first, name in enumerate("xuv")
             }
             return Triples(members, [weights[block.start : block.stop] for block in blocks])
 
-        recent = Recent(make)
-
-        def work(key: tuple[int, ...]) -> np.ndarray:
-            first, second = (recent(groups[number]) for number in key)
-            return sums_of_groups(kernel, first, second)
-
-        return work
+        return on_pairs(make, partial(sums_of_groups, kernel))
 
     def merge(self, results: Iterable[np.ndarray]) -> RowSums:
         groups = self.ground.tiling.groups(self.count)

@@ -5,12 +5,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from gebm.evaluation.two_sample.distributed.blocks import Ground, Recent, upper_pairs, zeros
+from gebm.evaluation.two_sample.distributed.blocks import Ground, on_pairs, upper_pairs, zeros
 from gebm.evaluation.two_sample.distributed.labellings import Labellings, random_sign_vectors
 from gebm.evaluation.two_sample.distributed.orders import Order, pair_order
 from gebm.evaluation.two_sample.distributed.tile_kernel import TileKernel
@@ -65,18 +66,12 @@ class SignTask:
         members = order[0::2], order[1::2]
         groups = tiling.groups(self.count)
 
-        def make(group: range) -> Signed:
-            blocks = tiling.blocks(group)
+        def make(group: int) -> Signed:
+            blocks = tiling.blocks(groups[group])
             first, second = ([rows.ready(side[block.start : block.stop]) for block in blocks] for side in members)
             return Signed(first, second, [labellings.signs(block, device, kernel.products) for block in blocks])
 
-        recent = Recent(make)
-
-        def work(key: tuple[int, ...]) -> np.ndarray:
-            first, second = (recent(groups[number]) for number in key)
-            return sums_of_groups(kernel, first, second)
-
-        return work
+        return on_pairs(make, partial(sums_of_groups, kernel))
 
     def merge(self, results: Iterable[np.ndarray]) -> SignResult:
         width = self.permutations + 1

@@ -27,7 +27,7 @@ from gebm.evaluation.two_sample.kernels import (
 )
 from gebm.evaluation.two_sample.mmd import TestResult, check_permutations, check_settings
 from gebm.evaluation.two_sample.nulls.normal import NormalNull
-from gebm.evaluation.two_sample.nulls.null_sample import NullSample, rounding_of_mean
+from gebm.evaluation.two_sample.nulls.null_sample import NullSample, rounding_of_mean, verdict
 from gebm.evaluation.two_sample.samples import as_sample, prepare_rows
 
 PAIRS_AT_A_TIME = 2048  # or one block, where it is larger
@@ -126,10 +126,7 @@ def stream_block_test(
     else:
         found = NullSample.around(sums.forms / design.entries, position, rounding)
     return TestResult(
-        statistic=found.observed,
-        p_value=found.p_value(),
-        reject=found.rejects(level),
-        threshold=found.threshold(level),
+        **verdict(found, level),
         n=pairs,
         m=pairs,
         dimension=chosen.terms[0].dimension,

@@ -54,8 +54,9 @@ class TileKernel(Protocol):
 
 
 @dataclass(frozen=True)
-class PlainKernel:
-    """A kernel of distances and inner products, or a sum of them, in the form that its rows need."""
+class RowKernel:
+    """What kernels on rows have in common: a kernel of distances and inner products, or a sum of them, and the form
+    that its rows need."""
 
     kernel: AnyKernel
     form: RowForm
@@ -76,14 +77,19 @@ class PlainKernel:
     def shift(self) -> float:
         return 0.0
 
-    def prepare(self, points: torch.Tensor) -> Rows:
-        return self.form.rows(points)
-
     def tile(self, a: Rows, b: Rows) -> torch.Tensor:
         return kernel_tile(a, b, self.kernel)
 
     def diagonal(self, rows: Rows) -> torch.Tensor:
         return kernel_diagonal(rows, self.kernel)
+
+
+@dataclass(frozen=True)
+class PlainKernel(RowKernel):
+    """The kernel on the points themselves."""
+
+    def prepare(self, points: torch.Tensor) -> Rows:
+        return self.form.rows(points)
 
     def describe(self) -> dict[str, Any]:
         form = {"dtype": str(self.form.dtype), "precision": str(self.form.precision), "by": self.form.by_differences}

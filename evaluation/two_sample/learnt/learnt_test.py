@@ -16,6 +16,7 @@ from gebm.evaluation.two_sample.learnt.learnt_kernel import LearntKernel
 from gebm.evaluation.two_sample.learnt.split import split_samples
 from gebm.evaluation.two_sample.learnt.with_training import with_training_null
 from gebm.evaluation.two_sample.mmd import TestResult, check_permutations, check_settings, mmd_test
+from gebm.evaluation.two_sample.nulls.null_sample import verdict
 from gebm.evaluation.two_sample.samples import Sample, as_samples
 
 LEARNT_KERNELS = ("mmd-o", "mmd-d")
@@ -126,10 +127,7 @@ def _with_training(
     null = with_training_null(train, tested, learnt.kernel, permutations, rng)
     n, m = (len(side) for side in tested)
     return TestResult(
-        statistic=null.observed,
-        p_value=null.p_value(),
-        reject=null.rejects(level),
-        threshold=null.threshold(level),
+        **verdict(null, level),
         n=n,
         m=m,
         dimension=tested[0].shape[1],

@@ -1,9 +1,41 @@
 """What a resampling null returns, and the p-value that follows."""
 
 from math import floor, inf
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypedDict
 
 import torch
+
+
+class Null(Protocol):
+    """An observed statistic under its null: resampled, or a limit."""
+
+    @property
+    def observed(self) -> float: ...
+
+    def p_value(self) -> float: ...
+
+    def rejects(self, level: float) -> bool: ...
+
+    def threshold(self, level: float) -> float: ...
+
+
+class Verdict(TypedDict):
+    """The fields that every test's result takes from its null."""
+
+    statistic: float
+    p_value: float
+    reject: bool
+    threshold: float
+
+
+def verdict(null: Null, level: float) -> Verdict:
+    """What a null says at a level."""
+    return {
+        "statistic": null.observed,
+        "p_value": null.p_value(),
+        "reject": null.rejects(level),
+        "threshold": null.threshold(level),
+    }
 
 
 class NullSample(NamedTuple):
